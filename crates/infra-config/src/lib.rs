@@ -1,0 +1,1 @@
+//! Typed settings from code, environment and .env files

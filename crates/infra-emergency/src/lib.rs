@@ -1,0 +1,1 @@
+//! Emergency levels, holds and gates

@@ -1,0 +1,1 @@
+//! One event bus over memory and Redis Pub/Sub

@@ -1,0 +1,1 @@
+//! Strategy graphs: checkpointed, resumable, guarded

@@ -1,0 +1,1 @@
+//! Structured logs with the context on every line

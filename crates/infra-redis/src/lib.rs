@@ -1,0 +1,1 @@
+//! How the Redis drivers connect, and how Redis errors are classified

@@ -1,0 +1,1 @@
+//! Retry and circuit breaker as state machines without I/O

@@ -1,0 +1,1 @@
+//! One state store over memory and Redis

@@ -1,0 +1,1 @@
+//! Production infrastructure behind traits, swapped by configuration
