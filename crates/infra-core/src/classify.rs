@@ -138,6 +138,6 @@ mod tests {
     fn classification_reaches_through_pointers() {
         let boxed: Box<dyn Classify> = Box::new(io::Error::from(io::ErrorKind::TimedOut));
         assert_eq!(boxed.class(), Class::Transient);
-        assert_eq!((&boxed).outcome(), Outcome::Unknown);
+        assert_eq!(boxed.outcome(), Outcome::Unknown);
     }
 }
