@@ -1,0 +1,150 @@
+//! Why a connection could not be made.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use infra_core::{Class, Classify};
+
+use crate::fault::reply_text;
+
+/// The cause of a failed attempt to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectFault {
+    /// Nothing listens on that port.
+    Refused,
+    /// The host name has no address.
+    Dns,
+    /// No TLS session: untrusted certificate, wrong name, or no TLS at the other end.
+    Tls,
+    /// User or password is wrong or missing.
+    Auth,
+    /// No answer within the connect timeout.
+    Timeout,
+    /// The server is there and cannot serve yet: it loads its data or has no free client slot.
+    NotReady,
+    /// The other end closed the connection or does not speak this protocol.
+    Protocol,
+    /// The options cannot work: unreadable CA file, unknown database.
+    Config,
+    /// Any other error of the network.
+    Other,
+}
+
+/// A failed attempt to connect: the cause, and the URL with its password masked.
+#[derive(Debug, Clone)]
+pub struct ConnectError {
+    fault: ConnectFault,
+    url: String,
+    message: String,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl ConnectError {
+    pub(crate) fn new(fault: ConnectFault, url: impl fmt::Display, message: String) -> Self {
+        ConnectError {
+            fault,
+            url: url.to_string(),
+            message,
+            source: None,
+        }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The cause.
+    pub fn fault(&self) -> ConnectFault {
+        self.fault
+    }
+
+    /// The server, with the password masked.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn timeout(url: impl fmt::Display, step: &str, limit: Duration) -> Self {
+        let message = format!("no answer within {limit:?} during {step}");
+        ConnectError::new(ConnectFault::Timeout, url, message)
+    }
+
+    pub(crate) fn tcp(url: impl fmt::Display, error: io::Error) -> Self {
+        let (fault, message) = match error.kind() {
+            io::ErrorKind::ConnectionRefused => (
+                ConnectFault::Refused,
+                "connection refused: is the server running on that port?".to_owned(),
+            ),
+            io::ErrorKind::TimedOut => (ConnectFault::Timeout, error.to_string()),
+            _ => (ConnectFault::Other, error.to_string()),
+        };
+        ConnectError::new(fault, url, message).with_source(error)
+    }
+
+    pub(crate) fn tls(url: impl fmt::Display, error: io::Error) -> Self {
+        let hint = if error.to_string().contains("InvalidContentType") {
+            " (the server does not speak TLS on this port: use redis://)"
+        } else {
+            ""
+        };
+        let message = format!("TLS handshake failed: {error}{hint}");
+        ConnectError::new(ConnectFault::Tls, url, message).with_source(error)
+    }
+
+    /// What went wrong after the stream was there: login, database, first PING.
+    pub(crate) fn login(url: impl fmt::Display, tls: bool, error: &redis::RedisError) -> Self {
+        let text = reply_text(error);
+        let code = error.code().unwrap_or_default();
+        let (fault, message) = match code {
+            "NOAUTH" => (
+                ConnectFault::Auth,
+                "the server asks for a password: put user:password@ into the URL".to_owned(),
+            ),
+            "WRONGPASS" | "NOPERM" => (ConnectFault::Auth, text),
+            "LOADING" | "MASTERDOWN" | "BUSY" => (ConnectFault::NotReady, text),
+            _ if text.contains("max number of clients") => (ConnectFault::NotReady, text),
+            _ if error.kind() == redis::ErrorKind::AuthenticationFailed
+                || text.contains("AUTH") =>
+            {
+                let message = format!("user or password refused: {text}");
+                (ConnectFault::Auth, message)
+            }
+            _ if error.is_io_error() && !tls => (
+                ConnectFault::Protocol,
+                format!("{text}; if the server expects TLS use rediss://"),
+            ),
+            _ if text.contains("DB index") || text.contains("SELECT") => {
+                (ConnectFault::Config, text)
+            }
+            _ => (ConnectFault::Protocol, text),
+        };
+        ConnectError::new(fault, url, message)
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot connect to {}: {}", self.url, self.message)
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Nothing was sent, so the outcome is always `NotApplied`. Login, TLS and option errors are
+/// permanent: a person must act.
+impl Classify for ConnectError {
+    fn class(&self) -> Class {
+        match self.fault {
+            ConnectFault::Tls | ConnectFault::Auth | ConnectFault::Config => Class::Permanent,
+            _ => Class::Transient,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! One supervised multiplexed connection.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use infra_core::BoxFuture;
+use infra_core::context::spawn_detached;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, RedisError, Value};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::connect_error::ConnectError;
+use crate::fault::{FaultKind, RedisFault, classify, classify_reply};
+use crate::link::{Core, Link, LinkStatus};
+use crate::options::RedisOptions;
+use crate::supervisor::{dial_into, supervise};
+
+/// What a call does to the server's data; decides what a lost answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Changes nothing: repeated by itself when the connection breaks, outcome never unknown.
+    Read,
+    /// Changes something: never repeated here, outcome unknown once it may have been sent.
+    Write,
+}
+
+/// A connection to one server that many callers share and that is dialled again for ever.
+///
+/// **While it is down** a call waits until it is back or until the call's own deadline passes;
+/// then it fails as [`FaultKind::Unavailable`], not applied. Where only a person can help (wrong
+/// password, untrusted certificate) it fails at once. `Lost` and `Restored` are logged once each.
+///
+/// **Deadlines** are those of the calls; the client library's own are off. A write whose deadline
+/// passes after it may have been sent fails with outcome unknown.
+///
+/// **READONLY**: the connection is dialled anew, with a new name lookup, because the primary has
+/// moved; the call itself fails as [`FaultKind::Readonly`], not applied.
+///
+/// **Dead peers** are found by TCP keepalive, by a PING when the connection is idle, and by a
+/// PING after any call that went unanswered.
+///
+/// Clones share the connection. It is closed by [`Connection::close`] or with the last clone.
+#[derive(Clone)]
+pub struct Connection {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    core: Arc<Core>,
+    options: RedisOptions,
+    supervisor: AbortHandle,
+}
+
+impl Connection {
+    /// Connects, or with the lazy option prepares to connect at the first call.
+    ///
+    /// Must be called on a tokio runtime with I/O and time enabled; the connection lives as long
+    /// as that runtime.
+    ///
+    /// # Errors
+    /// The cause of the failure, at the latest after the connect timeout. Never with the lazy
+    /// option.
+    pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
+        let core = Core::new(Link::Idle);
+        if !options.lazy {
+            dial_into(&core, &options, 1).await?;
+        }
+        let supervisor = spawn_detached(supervise(core.clone(), options.clone())).abort_handle();
+        Ok(Connection {
+            handle: Arc::new(Handle {
+                core,
+                options,
+                supervisor,
+            }),
+        })
+    }
+
+    /// Sends one command and returns its answer; an error reply is an error here.
+    ///
+    /// Cancel safe for reads. A cancelled write may have been applied.
+    ///
+    /// # Errors
+    /// See [`FaultKind`].
+    pub async fn command(
+        &self,
+        command: &Cmd,
+        effect: Effect,
+        limit: Duration,
+    ) -> Result<Value, RedisFault> {
+        let reply = self
+            .call(effect, limit, async |connection| {
+                match connection.send_packed_command(command).await {
+                    Ok(Value::ServerError(reply)) => Err(classify_reply(&reply)),
+                    Ok(value) => Ok(value),
+                    Err(error) => Err(classify(&error)),
+                }
+            })
+            .await?;
+        Ok(reply)
+    }
+
+    /// Sends several commands at once and returns their answers in order. With
+    /// [`Pipeline::atomic`] they are applied as one transaction.
+    ///
+    /// # Errors
+    /// As [`Connection::command`]; an error reply to one command is an error of the whole. In a
+    /// transaction Redis may then have applied the others: there is no roll-back.
+    pub async fn pipeline(
+        &self,
+        pipeline: &Pipeline,
+        effect: Effect,
+        limit: Duration,
+    ) -> Result<Vec<Value>, RedisFault> {
+        self.call(effect, limit, async |connection| {
+            run_pipeline(connection, pipeline).await
+        })
+        .await
+    }
+
+    /// Asks the server for a sign of life.
+    ///
+    /// # Errors
+    /// As [`Connection::command`].
+    pub async fn ping(&self, limit: Duration) -> Result<(), RedisFault> {
+        let reply = self.command(&redis::cmd("PING"), Effect::Read, limit).await;
+        match reply {
+            Err(fault) if fault.kind() == FaultKind::Permission => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// How the connection was made.
+    pub fn options(&self) -> &RedisOptions {
+        &self.handle.options
+    }
+
+    /// Whether it works at this moment.
+    pub fn status(&self) -> LinkStatus {
+        self.handle.core.link.borrow().status()
+    }
+
+    /// Follows the changes of [`Connection::status`]; only the latest is kept.
+    pub fn watch(&self) -> LinkWatch {
+        LinkWatch {
+            link: self.handle.core.link.subscribe(),
+        }
+    }
+
+    /// Ends the connection: later calls fail as [`FaultKind::Closed`], calls in flight may
+    /// finish. Closing twice is fine.
+    pub fn close(&self) {
+        self.handle.core.close("the connection was closed");
+        self.handle.supervisor.abort();
+    }
+
+    async fn call<T>(
+        &self,
+        effect: Effect,
+        limit: Duration,
+        send: impl AsyncFn(&mut MultiplexedConnection) -> Result<T, RedisFault>,
+    ) -> Result<T, RedisFault> {
+        let core = &self.handle.core;
+        let deadline = Instant::now() + limit;
+        let mut generation = 0;
+        loop {
+            let mut connection;
+            (generation, connection) = match core.current(generation) {
+                Some(current) => current,
+                None => core.connected(generation, deadline).await?,
+            };
+            let fault = match timeout_at(deadline, send(&mut connection)).await {
+                Ok(Ok(answer)) => {
+                    core.mark_answered();
+                    return Ok(answer);
+                }
+                Ok(Err(fault)) => fault,
+                Err(_) => {
+                    core.suspect.notify_one();
+                    RedisFault::new(FaultKind::Timeout, format!("no answer within {limit:?}"))
+                }
+            };
+            match (effect, fault.kind()) {
+                (Effect::Read, FaultKind::ConnectionLost) => {}
+                (Effect::Read, _) => return Err(fault.of_read()),
+                (Effect::Write, FaultKind::Readonly) => {
+                    core.readonly(generation);
+                    return Err(fault);
+                }
+                (Effect::Write, _) => return Err(fault),
+            }
+        }
+    }
+}
+
+async fn run_pipeline(
+    connection: &mut MultiplexedConnection,
+    pipeline: &Pipeline,
+) -> Result<Vec<Value>, RedisFault> {
+    let commands = pipeline.len();
+    // A transaction answers MULTI and each command with a word first, and EXEC with everything.
+    let (skipped, kept) = if pipeline.is_transaction() {
+        (commands + 1, 1)
+    } else {
+        (0, commands)
+    };
+    let mut replies = connection
+        .send_packed_commands(pipeline, skipped, kept)
+        .await
+        .map_err(|error| classify(&error))?;
+    if pipeline.is_transaction() {
+        replies = match replies.pop() {
+            Some(Value::Array(replies)) => replies,
+            Some(Value::ServerError(reply)) => return Err(classify_reply(&reply)),
+            _ => return Err(RedisFault::protocol("EXEC answered with no list")),
+        };
+    }
+    for reply in &replies {
+        if let Value::ServerError(reply) = reply {
+            return Err(classify_reply(reply));
+        }
+    }
+    Ok(replies)
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("url", &self.handle.options.url)
+            .field("status", &self.status())
+            .finish()
+    }
+}
+
+/// Follows a [`Connection`]'s status.
+pub struct LinkWatch {
+    link: watch::Receiver<Link>,
+}
+
+impl LinkWatch {
+    /// The next change of status; `None` once the connection is gone. Cancel safe.
+    pub fn changed(&mut self) -> BoxFuture<'_, Option<LinkStatus>> {
+        Box::pin(async {
+            self.link.changed().await.ok()?;
+            Some(self.link.borrow_and_update().status())
+        })
+    }
+}
+
+impl fmt::Debug for LinkWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkWatch")
+            .field("status", &self.link.borrow().status())
+            .finish()
+    }
+}
+
+/// The fault of an error that a driver got from the client library directly.
+impl From<&RedisError> for RedisFault {
+    fn from(error: &RedisError) -> Self {
+        classify(error)
+    }
+}

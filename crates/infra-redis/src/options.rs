@@ -1,0 +1,123 @@
+//! What can be chosen about a connection.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::url::{RedisUrl, UrlError};
+
+/// How to connect to one server. Everything but the URL has a default.
+///
+/// ```
+/// use std::time::Duration;
+/// use infra_redis::RedisOptions;
+///
+/// let options = RedisOptions::parse("redis://localhost:6379")?
+///     .connect_timeout(Duration::from_secs(2))
+///     .client_name("trading-desk");
+/// # let _ = options;
+/// # Ok::<(), infra_redis::UrlError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    pub(crate) url: RedisUrl,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+    pub(crate) ping_interval: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) lazy: bool,
+    pub(crate) client_name: Option<String>,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) insecure: bool,
+}
+
+impl RedisOptions {
+    /// The defaults for `url`; TLS settings and client name are taken from its parameters.
+    pub fn new(url: RedisUrl) -> Self {
+        RedisOptions {
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(30),
+            backoff: Backoff::default(),
+            lazy: false,
+            client_name: url.client_name().map(str::to_owned),
+            ca_file: url.ca_file().cloned(),
+            insecure: url.is_insecure(),
+            url,
+        }
+    }
+
+    /// [`RedisOptions::new`] from text.
+    ///
+    /// # Errors
+    /// Those of [`RedisUrl::parse`].
+    pub fn parse(url: &str) -> Result<Self, UrlError> {
+        RedisUrl::parse(url).map(Self::new)
+    }
+
+    /// The server.
+    pub fn url(&self) -> &RedisUrl {
+        &self.url
+    }
+
+    /// The limit for one attempt to connect: name lookup, TCP, TLS and login together. Default
+    /// 5 s, at least 1 ms.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How long a connection may leave a PING unanswered before it counts as dead. Calls have
+    /// deadlines of their own. Default 5 s, at least 1 ms.
+    #[must_use]
+    pub fn response_timeout(mut self, limit: Duration) -> Self {
+        self.response_timeout = limit.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How often an idle connection is asked whether it is alive; also the time after which TCP
+    /// keepalive probes start. Default 30 s, at least 1 s.
+    #[must_use]
+    pub fn ping_interval(mut self, interval: Duration) -> Self {
+        self.ping_interval = interval.max(Duration::from_secs(1));
+        self
+    }
+
+    /// The waits between attempts to connect again. Default 50 ms doubling to 1 s.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Dial at the first call instead of at once. Then an unreachable server is no error at the
+    /// start, and calls wait for it until their deadlines. Default false.
+    #[must_use]
+    pub fn lazy(mut self, lazy: bool) -> Self {
+        self.lazy = lazy;
+        self
+    }
+
+    /// The name shown by `CLIENT LIST`; characters that Redis refuses become `-`.
+    #[must_use]
+    pub fn client_name(mut self, name: impl AsRef<str>) -> Self {
+        let allowed = |c: char| if c.is_ascii_graphic() { c } else { '-' };
+        self.client_name = Some(name.as_ref().chars().map(allowed).collect());
+        self
+    }
+
+    /// Trust the certificates in this PEM file instead of those of the operating system.
+    #[must_use]
+    pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.ca_file = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Accept any certificate: encrypts, but anybody may be at the other end.
+    #[must_use]
+    pub fn danger_accept_any_certificate(mut self, accept: bool) -> Self {
+        self.insecure = accept;
+        self
+    }
+}

@@ -1,0 +1,181 @@
+//! Keeps one connection alive: dials, watches, dials again, for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use infra_core::context::spawn_detached;
+use infra_core::{Class, Classify};
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::connect_error::{ConnectError, ConnectFault};
+use crate::dial;
+use crate::link::{Core, Link};
+use crate::options::RedisOptions;
+
+/// How much slower attempts follow each other when only a person can remove the cause.
+const PERMANENT_FACTOR: u32 = 10;
+
+/// Dials once and puts the connection into use.
+pub(crate) async fn dial_into(
+    core: &Arc<Core>,
+    options: &RedisOptions,
+    generation: u64,
+) -> Result<(), ConnectError> {
+    let (connection, driver) = dial::multiplexed(options).await?;
+    let taken = core.link.send_if_modified(|link| {
+        let open = !matches!(link, Link::Closed { .. });
+        if open {
+            *link = Link::Up {
+                generation,
+                connection,
+            };
+        }
+        open
+    });
+    if taken {
+        let core = core.clone();
+        spawn_detached(async move {
+            driver.await;
+            core.lost(generation, "the server closed the connection");
+        });
+    }
+    Ok(())
+}
+
+/// Runs until the handle is closed.
+pub(crate) async fn supervise(core: Arc<Core>, options: RedisOptions) {
+    let _gone = CloseOnDrop(core.clone());
+    let mut link = core.link.subscribe();
+    loop {
+        let state = link.borrow_and_update().clone();
+        match state {
+            Link::Idle => {
+                core.wanted.notified().await;
+                connect_again(&core, &options, 0, None).await;
+            }
+            Link::Up {
+                generation,
+                connection,
+            } => {
+                tokio::select! {
+                    _ = link.changed() => {}
+                    reason = watch_over(&core, &options, connection) => {
+                        core.lost(generation, reason);
+                    }
+                }
+            }
+            Link::Down {
+                generation,
+                since,
+                reason,
+                ..
+            } => connect_again(&core, &options, generation, Some((since, reason))).await,
+            Link::Closed { .. } => return,
+        }
+    }
+}
+
+/// Returns when the connection no longer answers.
+async fn watch_over(
+    core: &Core,
+    options: &RedisOptions,
+    mut connection: MultiplexedConnection,
+) -> &'static str {
+    loop {
+        tokio::select! {
+            () = core.suspect.notified() => {}
+            () = sleep(options.ping_interval) => {
+                if core.answered.swap(false, Ordering::Relaxed) {
+                    continue;
+                }
+            }
+        }
+        // An error reply is an answer too; only silence and a broken pipe are death.
+        let ping = cmd("PING");
+        let answer = connection.send_packed_command(&ping);
+        match timeout(options.response_timeout, answer).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return "the connection broke",
+            Err(_) => return "the server does not answer",
+        }
+    }
+}
+
+/// Dials until it works. `outage` is when and why an earlier connection went down.
+async fn connect_again(
+    core: &Arc<Core>,
+    options: &RedisOptions,
+    generation: u64,
+    outage: Option<(Instant, &'static str)>,
+) {
+    let url = options.url();
+    if let Some((_, reason)) = outage {
+        warn!(backend = "redis", %url, reason, "connection to redis lost, reconnecting");
+    }
+    let mut refused: Option<ConnectFault> = None;
+    for attempt in 0_u32.. {
+        if outage.is_some() || attempt > 0 {
+            let backoff = match refused {
+                Some(_) => options.backoff.slower(PERMANENT_FACTOR),
+                None => options.backoff,
+            };
+            sleep(backoff.delay(attempt)).await;
+        }
+        let error = match dial_into(core, options, generation + 1).await {
+            Ok(()) => {
+                if let Some((since, _)) = outage {
+                    let downtime_ms = since.elapsed().as_millis() as u64;
+                    let attempts = attempt.saturating_add(1);
+                    info!(backend = "redis", %url, downtime_ms, attempts, "connection to redis restored");
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        debug!(backend = "redis", %error, attempt, "cannot reconnect yet");
+        let permanent = (error.class() == Class::Permanent).then_some(error.fault());
+        if permanent.is_some() && permanent != refused {
+            warn!(backend = "redis", %error, "redis refuses the connection: this needs a person");
+        }
+        refused = permanent;
+        if !note_failure(core, generation, outage, error) {
+            return;
+        }
+    }
+}
+
+/// Lets waiting callers see why; false when the handle was closed meanwhile.
+fn note_failure(
+    core: &Core,
+    generation: u64,
+    outage: Option<(Instant, &'static str)>,
+    error: ConnectError,
+) -> bool {
+    core.link.send_if_modified(|link| {
+        let open = !matches!(link, Link::Closed { .. });
+        if open {
+            let (since, reason) = outage.unwrap_or((Instant::now(), "not connected yet"));
+            *link = Link::Down {
+                generation,
+                since,
+                reason,
+                cause: Some(error),
+            };
+        }
+        open
+    })
+}
+
+/// When the runtime that carries the supervisor ends, callers on another runtime must not wait
+/// for a connection that nobody dials.
+struct CloseOnDrop(Arc<Core>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0
+            .close("the runtime that carried the connection has ended");
+    }
+}
