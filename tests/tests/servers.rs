@@ -1,8 +1,16 @@
 //! The harness itself, on a real server.
 #![cfg(feature = "redis")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    missing_docs
+)]
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use infra_tests::raw::RawClient;
@@ -12,7 +20,7 @@ use infra_tests::servers::{RedisConfig, RedisServer, shared_redis_url, unique_na
 fn server_answers_and_says_its_version() {
     let server = RedisServer::start(RedisConfig::new());
     assert_eq!(server.client().text(&["PING"]), "PONG");
-    let version = version_at(&server.url());
+    let version = version_at(&server.url()).unwrap();
     assert!(
         version.starts_with("Redis ") || version.starts_with("Valkey "),
         "{version}"
@@ -92,7 +100,7 @@ fn tls_port_presents_the_made_certificate() {
             "-CAfile",
         ])
         .arg(&server.certificates().ca)
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -119,6 +127,45 @@ fn panic_in_a_test_takes_its_server_along() {
     .join();
     assert!(result.is_err());
     assert!(RawClient::from_url(&receiver.recv().unwrap()).is_err());
+}
+
+/// The other half of the test below; does nothing unless that one starts it.
+#[test]
+fn hold_a_server_when_told_to() {
+    if std::env::var_os("INFRA_TEST_HOLD").is_some() {
+        let server = RedisServer::start(RedisConfig::new());
+        println!(
+            "\nholding {} {}",
+            server.url(),
+            server.directory().display()
+        );
+        std::thread::sleep(Duration::from_secs(60));
+    }
+}
+
+#[test]
+fn killed_process_takes_its_server_along() {
+    let mut process = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "hold_a_server_when_told_to", "--nocapture"])
+        .env("INFRA_TEST_HOLD", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let line = lines
+        .find_map(|line| line.strip_prefix("holding ").map(str::to_owned))
+        .unwrap();
+    let (url, directory) = line.split_once(' ').unwrap();
+    assert!(RawClient::from_url(url).is_ok());
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while RawClient::from_url(url).is_ok() || Path::new(directory).exists() {
+        assert!(Instant::now() < end, "the server outlives its test process");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -1,2 +1,83 @@
-//! Project tasks.
-fn main() {}
+//! Tasks of the workspace, run as `cargo xtask <task>`; see [`HELP`].
+//!
+//! # Layout
+//! - [`report`]: steps with their durations, and the summary at the end;
+//! - [`tasks`]: what each task consists of;
+//! - [`redis`]: which Redis or Valkey server the tests run on, and how it was found;
+//! - [`install`]: what a task may install when it is missing, and where;
+//! - [`image`]: container images made of the installed server program;
+//! - [`python`]: the virtual environment of the Python interoperability tests;
+//! - [`shell`]: running commands.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program: it reads its own environment"
+)]
+
+mod image;
+mod install;
+mod python;
+mod redis;
+mod report;
+mod shell;
+mod tasks;
+
+use std::process::ExitCode;
+
+use redis::Wanted;
+use report::Report;
+
+const HELP: &str = "\
+Tasks of the workspace: cargo xtask <task>
+
+  test                    every test: units, documentation, Redis, containers, Python
+  test-redis [OPTIONS]    every test that talks to a Redis or Valkey server
+      --server auto       INFRA_TEST_REDIS_URL, else a container, else a local server program,
+                          else installs one (this is the default)
+      --server url        the server at INFRA_TEST_REDIS_URL
+      --server container  a container of a local or pulled image
+      --server local      redis-server or valkey-server as a child process
+      --server valkey     Valkey as a child process, installed under target/ when missing
+      --bin PATH          this server program as a child process
+  image redis|valkey      builds a container image of the installed server program
+  bench                   runs the benchmarks and writes BENCHMARKS.md
+  ci                      everything that has to hold before a change is merged
+  help                    this text
+
+A test that needs a server fails without one; it is never skipped.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let task: fn(&mut Report, &Wanted) = match words.as_slice() {
+        ["test"] => |report, _| tasks::test(report),
+        ["test-redis", ..] => tasks::test_redis,
+        ["image", "redis"] => |report, _| tasks::image(report, image::Server::Redis),
+        ["image", "valkey"] => |report, _| tasks::image(report, image::Server::Valkey),
+        ["bench"] => |report, _| tasks::bench(report),
+        ["ci"] => |report, _| tasks::ci(report),
+        [] | ["help" | "-h" | "--help", ..] => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => return misused(&format!("unknown task: {}", words.join(" "))),
+    };
+    let options = words
+        .get(1..)
+        .filter(|_| words.first() == Some(&"test-redis"));
+    let wanted = match Wanted::parse(options.unwrap_or_default()) {
+        Ok(wanted) => wanted,
+        Err(message) => return misused(&message),
+    };
+    if let Err(error) = std::env::set_current_dir(shell::root()) {
+        return misused(&format!("the workspace is gone: {error}"));
+    }
+    let mut report = Report::new();
+    task(&mut report, &wanted);
+    report.finish()
+}
+
+fn misused(message: &str) -> ExitCode {
+    eprintln!("{message}\n\n{HELP}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,89 @@
+//! What a server is started with.
+
+use std::path::PathBuf;
+
+/// When an append-only server writes through to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendSync {
+    /// Before each answer: what was acknowledged survives a crash of the machine.
+    Always,
+    /// Once a second.
+    EverySecond,
+    /// When the operating system likes to.
+    Never,
+}
+
+/// What a server of the test's own is started with. The default keeps nothing on disk and asks for no password.
+#[derive(Debug, Clone, Default)]
+pub struct RedisConfig {
+    pub(super) program: Option<PathBuf>,
+    pub(super) lines: Vec<String>,
+    pub(super) password: Option<String>,
+    pub(super) tls: bool,
+}
+
+impl RedisConfig {
+    /// No persistence, no password, no TLS.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs this program instead of the one found by [`server_program`](super::server_program).
+    #[must_use]
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
+    /// Keeps an append-only file, written through before each answer.
+    #[must_use]
+    pub fn append_only(self) -> Self {
+        self.append_only_with(AppendSync::Always)
+    }
+
+    /// Keeps an append-only file.
+    #[must_use]
+    pub fn append_only_with(self, sync: AppendSync) -> Self {
+        let word = match sync {
+            AppendSync::Always => "always",
+            AppendSync::EverySecond => "everysec",
+            AppendSync::Never => "no",
+        };
+        self.line("appendonly yes")
+            .line(&format!("appendfsync {word}"))
+    }
+
+    /// Asks the default user for this password.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self.line(&format!("requirepass {password}"))
+    }
+
+    /// Adds an ACL user by its rule, for instance `app on >secret ~* &* +@all`.
+    #[must_use]
+    pub fn acl_user(self, rule: &str) -> Self {
+        self.line(&format!("user {rule}"))
+    }
+
+    /// Limits the memory; writes above it are refused with `OOM`.
+    #[must_use]
+    pub fn max_memory(self, bytes: u64) -> Self {
+        self.line(&format!("maxmemory {bytes}"))
+            .line("maxmemory-policy noeviction")
+    }
+
+    /// Also listens with TLS on a second port ([`RedisServer::tls_url`](super::RedisServer::tls_url)), with certificates made for this server.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Adds a line of `redis.conf`.
+    #[must_use]
+    pub fn line(mut self, line: &str) -> Self {
+        self.lines.push(line.to_owned());
+        self
+    }
+}

@@ -1,0 +1,176 @@
+//! What each task consists of.
+//!
+//! Everything is compiled with one set of features (the whole workspace, all of them), so that the tasks share one
+//! build.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::image::{self, Server};
+use crate::redis::{TestServer, Wanted, built_program};
+use crate::report::Report;
+use crate::{install, python, shell};
+
+const EVERYTHING: [&str; 3] = ["--workspace", "--all-features", "--locked"];
+/// The tests that talk to a server, as nextest selects them.
+const ON_REDIS: &str = "package(infra-tests) | binary(/redis/) | test(/redis/)";
+
+/// `cargo xtask test`.
+pub(crate) fn test(report: &mut Report) {
+    let python = report.step("python environment", |_| python::interpreter());
+    let local = report.step("local server", |_| {
+        let server = TestServer::find(&Wanted::Local, container_program)?;
+        server.announce();
+        Ok(server)
+    });
+    if let Some(server) = local {
+        report.step("tests, on a local server", |_| {
+            run_tests(None, &server, python.as_ref())
+        });
+    }
+    report.step("documentation tests", |_| {
+        shell::run(shell::cargo().args(["test", "--doc"]).args(EVERYTHING))
+    });
+    match image::docker_problem() {
+        None => {
+            report.step("tests that need Redis, on a container", |_| {
+                let server = TestServer::container(Server::Redis, &container_program()?)?;
+                server.announce();
+                run_tests(Some(ON_REDIS), &server, python.as_ref())
+            });
+        }
+        Some(problem) => report.not_run(format!("Redis tests on a container: {problem}")),
+    }
+}
+
+/// `cargo xtask test-redis`.
+pub(crate) fn test_redis(report: &mut Report, wanted: &Wanted) {
+    let python = report.step("python environment", |_| python::interpreter());
+    let server = report.step("server", |_| {
+        let server = TestServer::find(wanted, container_program)?;
+        server.announce();
+        Ok(server)
+    });
+    let Some(server) = server else { return };
+    let name = format!("tests that need Redis, on {}", server.description);
+    report.step(&name, |_| {
+        run_tests(Some(ON_REDIS), &server, python.as_ref())
+    });
+    report.not_run("other kinds of server than the one above (--server container, local, valkey)");
+}
+
+/// `cargo xtask image`.
+pub(crate) fn image(report: &mut Report, server: Server) {
+    report.step(&format!("image {}", server.image()), |_| {
+        image::build(server)
+    });
+}
+
+/// `cargo xtask bench`.
+pub(crate) fn bench(report: &mut Report) {
+    report.step("benchmarks", |_| {
+        let server = TestServer::find(&Wanted::Local, container_program)?;
+        server.announce();
+        let run = [
+            "run",
+            "--release",
+            "--locked",
+            "-p",
+            "infra-bench",
+            "--",
+            "--markdown",
+            "BENCHMARKS.md",
+        ];
+        shell::run(server.give_to(shell::cargo().args(run)))
+    });
+}
+
+/// `cargo xtask ci`.
+pub(crate) fn ci(report: &mut Report) {
+    report.step("format", |_| {
+        shell::run(shell::cargo().args(["fmt", "--all", "--check"]))
+    });
+    report.step("lints", |_| {
+        let lint = ["--all-targets", "--", "-D", "warnings"];
+        shell::run(shell::cargo().arg("clippy").args(EVERYTHING).args(lint))
+    });
+    report.step("documentation", |_| {
+        let mut command = shell::cargo();
+        shell::run(
+            command
+                .env("RUSTDOCFLAGS", "-Dwarnings")
+                .args(["doc", "--no-deps"])
+                .args(EVERYTHING),
+        )
+    });
+    report.step("each crate with each feature alone", |_| each_feature());
+    if shell::find_program("cargo-deny").is_some() {
+        report.step("licences and advisories", |_| {
+            shell::run(shell::cargo().args(["deny", "check"]))
+        });
+    } else {
+        report.not_run("cargo deny check: cargo-deny is not installed");
+    }
+    test(report);
+}
+
+fn each_feature() -> Result<(), String> {
+    let hack = install::cargo_tool("cargo-hack")?;
+    let check = [
+        "hack",
+        "check",
+        "--locked",
+        "--workspace",
+        "--each-feature",
+        "--exclude-all-features",
+    ];
+    let without = [
+        "--exclude",
+        "infra-tests",
+        "--exclude",
+        "infra-bench",
+        "--exclude",
+        "xtask",
+    ];
+    shell::run(
+        Command::new(hack)
+            .args(check)
+            .args(without)
+            .args(["--keep-going"]),
+    )
+}
+
+/// Runs the selected tests; all of them without a selection.
+fn run_tests(
+    select: Option<&str>,
+    server: &TestServer,
+    python: Option<&PathBuf>,
+) -> Result<(), String> {
+    let python = python.ok_or("the tests with Python need its environment, which failed")?;
+    let mut command = shell::cargo();
+    if shell::find_program("cargo-nextest").is_some() {
+        command.args(["nextest", "run"]).args(EVERYTHING);
+        command.args(select.map(|expression| ["-E", expression]).iter().flatten());
+    } else {
+        command.arg("test").args(EVERYTHING);
+        match select {
+            Some(_) => command.args(["--test", "*"]),
+            None => command.args(["--lib", "--bins", "--examples", "--tests"]),
+        };
+    }
+    shell::run(
+        server
+            .give_to(&mut command)
+            .env("INFRA_TEST_PYTHON", python),
+    )
+}
+
+/// The program that runs a container; built like the tests, so that it costs no other build.
+fn container_program() -> Result<PathBuf, String> {
+    shell::run(
+        shell::cargo()
+            .args(["test", "--no-run", "--quiet"])
+            .args(EVERYTHING),
+    )?;
+    Ok(built_program("redis-container"))
+}
