@@ -1,6 +1,7 @@
 //! Which Redis or Valkey server the tests run on, and how it was found.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -107,6 +108,8 @@ impl TestServer {
             .arg(image)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Its own group: an interrupt from the terminal ends this program, and the closed pipe then the container.
+            .process_group(0)
             .spawn()
             .map_err(|error| format!("{}: {error}", helper.display()))?;
         let mut url = String::new();
