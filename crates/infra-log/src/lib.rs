@@ -1,1 +1,25 @@
-//! Structured logs with the context on every line
+//! Structured logs with the context on every line.
+
+mod collect;
+mod error;
+mod escape;
+mod fields;
+mod filter;
+mod format;
+mod layer;
+mod level;
+mod panic_hook;
+mod redact;
+mod settings;
+mod setup;
+mod time;
+mod writer;
+
+pub use error::{Error, ErrorKind};
+pub use level::LevelSpec;
+pub use settings::{ColorChoice, Format, LogSettings, Output};
+pub use setup::{LogHandle, init};
+pub use writer::LogStats;
+
+#[cfg(test)]
+mod tests;

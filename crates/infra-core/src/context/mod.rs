@@ -58,7 +58,7 @@ struct Inner {
     traceparent: Option<TraceParent>,
     fields: Vec<(Key, Value)>,
     dropped: usize,
-    rendered: OnceLock<Box<str>>,
+    rendered: OnceLock<(u64, Box<str>)>,
 }
 
 /// The current context with one more field. Shorthand for `current().bind(key, value)`.
@@ -157,13 +157,19 @@ impl Context {
         self.inner.as_ref().map_or(0, |inner| inner.dropped)
     }
 
-    /// A text made from this context once and kept with it: `render` runs for the first caller
-    /// only. The log layer keeps its rendering of the fields here. Empty for an empty context.
-    pub fn rendered(&self, render: impl FnOnce(&Context) -> String) -> &str {
-        match &self.inner {
-            None => "",
-            Some(inner) => inner.rendered.get_or_init(|| render(self).into_boxed_str()),
-        }
+    /// A text made from this context once and kept with it: log lines repeat it often.
+    ///
+    /// `renderer` is a number of the caller's own. The first renderer to come has its text kept
+    /// here and lent ever after; any other one gets `None` and renders for itself. Empty for an
+    /// empty context.
+    pub fn rendered(&self, renderer: u64, render: impl FnOnce(&Context) -> String) -> Option<&str> {
+        let Some(inner) = &self.inner else {
+            return Some("");
+        };
+        let (owner, text) = inner
+            .rendered
+            .get_or_init(|| (renderer, render(self).into_boxed_str()));
+        (*owner == renderer).then_some(&**text)
     }
 
     fn edit(&self, change: impl FnOnce(&mut Inner)) -> Self {

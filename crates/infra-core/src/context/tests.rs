@@ -34,9 +34,13 @@ fn a_context_is_bounded_and_counts_what_it_ignored() {
 #[test]
 fn rendering_happens_once_and_is_not_inherited() {
     let context = Context::empty().bind("bot", "a");
-    assert_eq!(context.rendered(|_| "first".into()), "first");
-    assert_eq!(context.rendered(|_| "second".into()), "first");
-    assert_eq!(context.bind("day", 2).rendered(|_| "other".into()), "other");
+    assert_eq!(context.rendered(1, |_| "first".into()), Some("first"));
+    assert_eq!(context.rendered(1, |_| "second".into()), Some("first"));
+    assert_eq!(context.rendered(2, |_| "third".into()), None);
+    assert_eq!(
+        context.bind("day", 2).rendered(1, |_| "other".into()),
+        Some("other")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,198 @@
+//! The layer: records, renders and writes, with nothing borrowed while foreign code runs.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use infra_core::context;
+use tracing_core::span::{Attributes, Id, Record};
+use tracing_core::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::{LookupSpan, Scope};
+
+use crate::collect::{Collector, Rules};
+use crate::fields::{Fields, Stored};
+use crate::format::{Head, Key, Shape, Walk};
+use crate::time::Timestamp;
+use crate::writer::Sink;
+
+/// Writes every event that reaches it as one line.
+#[derive(Debug)]
+pub(crate) struct LogLayer {
+    pub(crate) shape: Arc<Shape>,
+    pub(crate) sink: Arc<Sink>,
+}
+
+/// Several layers can record the same span, each by its own rules.
+struct SpanData {
+    layer: u64,
+    fields: Fields,
+    /// The context in which the span was made: that of events which name it as their parent.
+    context: infra_core::Context,
+}
+
+/// All layers' data of one span.
+#[derive(Default)]
+struct SpanStore(Vec<SpanData>);
+
+impl SpanStore {
+    fn of(&self, layer: u64) -> Option<&SpanData> {
+        self.0.iter().find(|data| data.layer == layer)
+    }
+}
+
+/// The buffers of one thread. Taken while in use, so that an event from inside of a `Debug` finds
+/// none and makes its own.
+#[derive(Default)]
+struct Scratch {
+    fields: Fields,
+    line: Vec<u8>,
+    seen: Vec<Key<'static>>,
+}
+
+/// Buffers that grew beyond this are given back to the allocator.
+const KEPT_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+impl Scratch {
+    fn take() -> Box<Self> {
+        let kept = SCRATCH.try_with(Cell::take).ok().flatten();
+        kept.unwrap_or_default()
+    }
+
+    fn give_back(mut self: Box<Self>) {
+        if self.line.capacity().max(self.fields.text.capacity()) > KEPT_BYTES {
+            return;
+        }
+        self.fields.clear();
+        self.line.clear();
+        self.seen.clear();
+        let _ = SCRATCH.try_with(|slot| slot.set(Some(self)));
+    }
+}
+
+/// A new number for a layer; see [`Shape::id`].
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl<S> Layer<S> for LogLayer
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut collector(&mut fields, &self.shape.rules));
+        let Some(span) = ctx.span(id) else { return };
+        let mut extensions = span.extensions_mut();
+        let data = SpanData {
+            layer: self.shape.id,
+            fields,
+            context: context::current(),
+        };
+        match extensions.get_mut::<SpanStore>() {
+            Some(store) => store.0.push(data),
+            None => extensions.insert(SpanStore(vec![data])),
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
+        let mut newer = Fields::default();
+        values.record(&mut collector(&mut newer, &self.shape.rules));
+        let Some(span) = ctx.span(id) else { return };
+        let mut extensions = span.extensions_mut();
+        let Some(store) = extensions.get_mut::<SpanStore>() else {
+            return;
+        };
+        let own = store.0.iter_mut().find(|data| data.layer == self.shape.id);
+        if let Some(data) = own {
+            data.fields.absorb(&newer);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
+        let time = Timestamp::now();
+        let mut scratch = Scratch::take();
+        let bridged = bridged(event);
+        let rules = &self.shape.rules;
+        record_event(&mut scratch.fields, event, rules, bridged.is_some());
+        let metadata = bridged.as_ref().unwrap_or_else(|| event.metadata());
+        let head = Head {
+            time,
+            level: *metadata.level(),
+            target: metadata.target(),
+        };
+        self.render(&mut scratch, &head, event, ctx.event_scope(event));
+        self.sink.write(head.level, &scratch.line);
+        scratch.give_back();
+    }
+}
+
+impl LogLayer {
+    fn render<S>(
+        &self,
+        scratch: &mut Scratch,
+        head: &Head<'_>,
+        event: &Event<'_>,
+        scope: Option<Scope<'_, S>>,
+    ) where
+        S: for<'a> LookupSpan<'a>,
+    {
+        let Scratch { fields, line, seen } = scratch;
+        let mut walk = Walk::start(&self.shape, line, seen, head, fields);
+        // An event that names its parent belongs to the parent's work, not to the work in hand.
+        let mut context = event.parent().is_none().then(context::current);
+        for span in scope.into_iter().flatten() {
+            let extensions = span.extensions();
+            let store = extensions.get::<SpanStore>();
+            if let Some(data) = store.and_then(|s| s.of(self.shape.id)) {
+                walk.span(&data.fields);
+                context.get_or_insert_with(|| data.context.clone());
+            }
+        }
+        walk.finish(&context.unwrap_or_else(context::current), fields);
+    }
+}
+
+fn collector<'a>(fields: &'a mut Fields, rules: &'a Rules) -> Collector<'a> {
+    Collector {
+        fields,
+        rules,
+        from_log: false,
+    }
+}
+
+/// Records an event; declared fields that got no value (`None`) are null.
+fn record_event(fields: &mut Fields, event: &Event<'_>, rules: &Rules, from_log: bool) {
+    event.record(&mut Collector {
+        fields,
+        rules,
+        from_log,
+    });
+    let declared = event.metadata().fields();
+    let recorded = fields.entries().len() + usize::from(fields.message.is_some());
+    if from_log || recorded >= declared.len() {
+        return;
+    }
+    for field in declared {
+        if !fields.has(field.name()) {
+            fields.push(field.name(), Stored::Null);
+        }
+    }
+}
+
+/// What a record of the `log` crate says of itself; its event is the same for all of them.
+#[cfg(feature = "log")]
+fn bridged<'a>(event: &'a Event<'_>) -> Option<Metadata<'a>> {
+    use tracing_log::NormalizeEvent;
+    event.normalized_metadata()
+}
+
+#[cfg(not(feature = "log"))]
+fn bridged<'a>(_: &'a Event<'_>) -> Option<Metadata<'a>> {
+    None
+}

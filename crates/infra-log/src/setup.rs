@@ -1,0 +1,184 @@
+//! Putting it together: `init`, `LogSettings::build` and the handle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing_core::{Level, Subscriber};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::{LookupSpan, Registry};
+
+use crate::collect::Rules;
+use crate::error::{Error, ErrorKind};
+use crate::fields::{Fields, Stored};
+use crate::filter::LevelSwitch;
+use crate::format::{Head, Shape, Walk};
+use crate::layer::{LogLayer, next_id};
+use crate::level::LevelSpec;
+use crate::panic_hook;
+use crate::redact::{DENIED, DenyList};
+use crate::settings::LogSettings;
+use crate::time::Timestamp;
+use crate::writer::{DropNote, LogStats, Sink};
+
+/// Sets up logging for the whole process: `tracing` events, records of the `log` crate, and, where
+/// the settings say so, panics.
+///
+/// For binaries, and once: a library never calls it.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyInitialized`] when the process has a global subscriber; nothing is changed
+/// then. [`ErrorKind::Thread`] when the writer thread cannot be started.
+pub fn init(settings: LogSettings) -> Result<LogHandle, Error> {
+    let hook = settings.panic_hook;
+    let (layer, handle) = settings.build::<Registry>()?;
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| {
+        Error::new(
+            ErrorKind::AlreadyInitialized,
+            "setting up the log",
+            "this process already has a global subscriber; call `init` once, in `main`",
+        )
+    })?;
+    bridge_log(&handle);
+    if hook {
+        panic_hook::install(handle.clone());
+    }
+    Ok(handle)
+}
+
+#[cfg(feature = "log")]
+fn bridge_log(handle: &LogHandle) {
+    if tracing_log::LogTracer::init().is_err() {
+        tracing::warn!("the log crate already has a logger; its records are not in this log");
+    }
+    limit_log(&handle.level());
+}
+
+/// The `log` crate asks its own maximum first; it follows the filter.
+#[cfg(feature = "log")]
+fn limit_log(spec: &LevelSpec) {
+    use tracing_log::AsLog;
+    log::set_max_level(spec.max().as_log());
+}
+
+#[cfg(not(feature = "log"))]
+fn bridge_log(_: &LogHandle) {}
+
+#[cfg(not(feature = "log"))]
+fn limit_log(_: &LevelSpec) {}
+
+impl LogSettings {
+    /// The layer for a subscriber of your own, and its handle. [`init`] does the rest.
+    ///
+    /// The level applies to this layer alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Thread`] when the writer thread cannot be started.
+    pub fn build<S>(self) -> Result<(impl Layer<S> + Send + Sync + 'static, LogHandle), Error>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let shape = Arc::new(self.shape());
+        let sink = Sink::new(self.output, self.queue_bytes, drop_note(&shape)).map_err(|e| {
+            let detail = "the writer thread cannot be started";
+            Error::new(ErrorKind::Thread, "setting up the log", detail).with_source(e)
+        })?;
+        let sink = Arc::new(sink);
+        let level = LevelSwitch::new(self.level);
+        let layer = LogLayer {
+            shape,
+            sink: Arc::clone(&sink),
+        };
+        let handle = LogHandle {
+            level: level.clone(),
+            sink,
+        };
+        Ok((layer.with_filter(level), handle))
+    }
+
+    fn shape(&self) -> Shape {
+        let deny = DENIED
+            .iter()
+            .copied()
+            .chain(self.deny.iter().map(String::as_str));
+        let rules = Rules {
+            deny: DenyList::new(deny),
+            max_value: self.max_value_bytes,
+        };
+        Shape::new(
+            next_id(),
+            self.format,
+            self.colors(),
+            rules,
+            self.max_line_bytes,
+            &self.fields,
+        )
+    }
+}
+
+/// Drops are told in the log itself, in its own format.
+fn drop_note(shape: &Arc<Shape>) -> DropNote {
+    let shape = Arc::clone(shape);
+    Box::new(move |out, dropped| {
+        let mut fields = Fields::default();
+        fields.text.push_str("log lines dropped");
+        fields.message = Some(Stored::Text(0..fields.text.len()));
+        fields.push("dropped", Stored::U64(dropped));
+        let head = Head {
+            time: Timestamp::now(),
+            level: Level::WARN,
+            target: "infra_log",
+        };
+        let mut seen = Vec::new();
+        let mut line = Vec::new();
+        Walk::start(&shape, &mut line, &mut seen, &head, &fields)
+            .finish(&infra_core::Context::empty(), &fields);
+        out.extend_from_slice(&line);
+    })
+}
+
+/// Changes and flushes a running log. Cheap to clone; dropping it changes nothing.
+#[derive(Debug, Clone)]
+pub struct LogHandle {
+    level: LevelSwitch,
+    sink: Arc<Sink>,
+}
+
+impl LogHandle {
+    /// Changes which events are written, at once and at every call site.
+    pub fn set_level(&self, level: LevelSpec) {
+        limit_log(&level);
+        self.level.set(level);
+    }
+
+    /// Which events are written.
+    pub fn level(&self) -> LevelSpec {
+        (*self.level.get()).clone()
+    }
+
+    /// Waits, at most this long, until every line logged before has been written or refused by
+    /// the output. Blocks the thread; without a queue there is nothing to wait for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FlushTimeout`] when the output was too slow; the lines stay queued.
+    pub fn flush(&self, within: Duration) -> Result<(), Error> {
+        match self.sink.flush(within) {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::FlushTimeout,
+                "flushing the log",
+                format!("the output did not take all lines within {within:?}"),
+            )),
+        }
+    }
+
+    /// How many lines found the queue full so far.
+    pub fn dropped(&self) -> u64 {
+        self.stats().dropped
+    }
+
+    /// What became of the lines so far.
+    pub fn stats(&self) -> LogStats {
+        self.sink.stats()
+    }
+}

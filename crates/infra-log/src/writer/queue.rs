@@ -1,0 +1,162 @@
+//! A writer thread behind a queue bounded in bytes.
+//!
+//! Producers append whole lines to one buffer; the thread takes the buffer as it is, gives an
+//! empty one in exchange and writes the batch with one call. After warm-up nothing is allocated.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing_core::Level;
+
+use super::target::Target;
+use super::{Counters, DropNote};
+
+const MIN_BYTES: usize = 4096;
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// The thread waits here for lines.
+    filled: Condvar,
+    /// Producers of errors wait here for room, and flushes for their lines.
+    written: Condvar,
+    target: Target,
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<u8>,
+    /// Dropped lines not yet told of.
+    untold: u64,
+    /// Batches handed to the thread, and batches it has finished.
+    taken: u64,
+    finished: u64,
+    /// The handle is gone: write the rest and end.
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn start(target: Target, capacity: usize, note: DropNote) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            written: Condvar::new(),
+            target,
+            capacity: capacity.max(MIN_BYTES),
+        });
+        let worker = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("infra-log".into())
+            .spawn(move || worker.run(&note))?;
+        Ok(Queue { shared })
+    }
+
+    pub(super) fn push(&self, level: Level, line: &[u8]) {
+        let mut state = self.shared.lock();
+        // A line longer than the queue is taken when the queue is empty.
+        let fits = |s: &State| {
+            s.lines.is_empty() || s.lines.len().saturating_add(line.len()) <= self.shared.capacity
+        };
+        while !fits(&state) {
+            if level != Level::ERROR {
+                state.untold += 1;
+                drop(state);
+                let dropped = &self.shared.target.counters.dropped;
+                dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            state = self.shared.wait(&self.shared.written, state);
+        }
+        let was_empty = state.lines.is_empty();
+        state.lines.extend_from_slice(line);
+        drop(state);
+        if was_empty {
+            self.shared.filled.notify_one();
+        }
+    }
+
+    pub(super) fn flush(&self, within: Duration) -> bool {
+        let deadline = Instant::now().checked_add(within);
+        let mut state = self.shared.lock();
+        // What is queued now is the next batch, or in the batches that are being written.
+        let pending = !state.lines.is_empty() || state.untold > 0;
+        let awaited = state.taken + u64::from(pending);
+        self.shared.filled.notify_one();
+        while state.finished < awaited {
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            let left = left.unwrap_or(Duration::MAX);
+            if left.is_zero() {
+                return false;
+            }
+            let wait = self.shared.written.wait_timeout(state, left);
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.shared.target.counters
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.filled.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, on: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        on.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, note: &DropNote) {
+        let mut batch = Vec::new();
+        while let Some(dropped) = self.take(&mut batch) {
+            if dropped > 0 {
+                note(&mut batch, dropped);
+            }
+            // An output of the application that panics must not end the log.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                self.target.write(&batch);
+                self.target.flush();
+            }));
+            batch.clear();
+            self.lock().finished += 1;
+            self.written.notify_all();
+        }
+    }
+
+    /// Waits for lines and swaps them into `batch`; says how many were dropped before. `None` at
+    /// the end.
+    fn take(&self, batch: &mut Vec<u8>) -> Option<u64> {
+        let mut state = self.lock();
+        while state.lines.is_empty() && state.untold == 0 {
+            if state.closed {
+                return None;
+            }
+            state = self.wait(&self.filled, state);
+        }
+        std::mem::swap(&mut state.lines, batch);
+        state.taken += 1;
+        let dropped = std::mem::take(&mut state.untold);
+        drop(state);
+        // The queue is empty now: there is room for those who wait.
+        self.written.notify_all();
+        Some(dropped)
+    }
+}
