@@ -1,0 +1,124 @@
+//! What a driver delivers into.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use infra_core::Outcome;
+
+use crate::channel::Target;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::reentry::{self, WaitsFor};
+use crate::shared::{Life, Shared};
+use crate::signal::Signal;
+use crate::subscription::Core;
+
+/// The bus's side towards its driver: takes arriving events and signals. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    shared: Arc<Shared>,
+}
+
+impl Intake {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Intake { shared }
+    }
+
+    /// True when a subscription of this bus, exact or by pattern, takes events of this channel.
+    pub fn has_subscribers(&self, channel: &str) -> bool {
+        !self.shared.router.matching(channel).is_empty()
+    }
+
+    /// Hands an event to every subscription whose channel or pattern matches. For backends that
+    /// leave the matching to us. Waits for room where a subscription blocks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::QueueFull`] when it is called from a handler for whose end the full queue
+    /// itself is waiting.
+    pub async fn deliver_matching(&self, event: &Event) -> Result<()> {
+        let route = self.shared.router.matching(event.channel());
+        self.fan_out(&route, event).await
+    }
+
+    /// Hands an event to the subscriptions made to exactly this target. For backends that match
+    /// themselves and say by which subscription an event came: once per target.
+    ///
+    /// # Errors
+    /// As [`Intake::deliver_matching`].
+    pub async fn deliver_to(&self, target: &Target, event: &Event) -> Result<()> {
+        let route = self.shared.router.of_target(target);
+        self.fan_out(&route, event).await
+    }
+
+    /// Hands a signal to everyone who listens to signals.
+    pub fn signal(&self, signal: Signal) {
+        self.shared.signals.emit(signal);
+    }
+
+    /// True once the bus takes nothing any more.
+    pub fn is_closed(&self) -> bool {
+        self.shared.life() == Life::Closed
+    }
+
+    async fn fan_out(&self, route: &[Arc<Core>], event: &Event) -> Result<()> {
+        let mut crowded = false;
+        let mut full = Vec::new();
+        for core in route {
+            if core.offer(event.clone(), &mut crowded).is_some() {
+                full.push(core);
+            }
+        }
+        if !full.is_empty() {
+            // Everyone with room has the event already: the slow ones hold up the publisher alone.
+            self.wait_for_room(&full, route.len(), event).await?;
+        } else if crowded {
+            // Lets handlers run that share this thread: a loop that publishes without ever
+            // waiting would overflow their queues, however fast they are.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn wait_for_room(&self, full: &[&Arc<Core>], all: usize, event: &Event) -> Result<()> {
+        let handler = reentry::current(&self.shared);
+        let mut waits = Vec::new();
+        if let Some(me) = &handler {
+            for core in full {
+                match WaitsFor::enter(me, core) {
+                    Some(wait) => waits.push(wait),
+                    None => return Err(deadlock(core, all > full.len(), event)),
+                }
+            }
+        }
+        if let [core] = full {
+            core.queue.offer_when_there_is_room(event.clone()).await;
+        } else {
+            join_all(
+                full.iter()
+                    .map(|core| core.queue.offer_when_there_is_room(event.clone())),
+            )
+            .await;
+        }
+        Ok(())
+    }
+}
+
+fn deadlock(core: &Core, others_have_it: bool, event: &Event) -> Error {
+    Error::new(ErrorKind::QueueFull, "publish")
+        .with_channel(event.channel())
+        .with_outcome(if others_have_it {
+            Outcome::Unknown
+        } else {
+            Outcome::NotApplied
+        })
+        .with_detail(format!(
+            "subscription `{}` is full, and waits for the handler that is publishing",
+            core.name
+        ))
+}
+
+impl std::fmt::Debug for Intake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Intake")
+    }
+}

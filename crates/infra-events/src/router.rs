@@ -1,0 +1,106 @@
+//! Which subscriptions an event goes to.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::channel::Target;
+use crate::glob::Pattern;
+use crate::subscription::Core;
+
+/// A list of subscriptions, in the order in which they were made.
+pub(crate) type Route = Arc<[Arc<Core>]>;
+
+/// How many channels' routes are remembered; then the memory starts afresh.
+const CACHE_LIMIT: usize = 4096;
+
+#[derive(Default)]
+pub(crate) struct Router {
+    tables: RwLock<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    channels: HashMap<Arc<str>, Vec<Arc<Core>>>,
+    patterns: HashMap<Arc<str>, (Pattern, Vec<Arc<Core>>)>,
+    /// What a channel's name leads to, so that neither the number of patterns nor their length
+    /// matters to a publisher.
+    cache: HashMap<Box<str>, Route>,
+}
+
+impl Router {
+    pub(crate) fn add(&self, core: &Arc<Core>) {
+        let mut tables = self.write();
+        tables.cache.clear();
+        let list = match &core.target {
+            Target::Channel(name) => tables.channels.entry(name.clone()).or_default(),
+            Target::Pattern(text) => {
+                &mut tables
+                    .patterns
+                    .entry(text.clone())
+                    .or_insert_with(|| (Pattern::new(text), Vec::new()))
+                    .1
+            }
+        };
+        list.push(core.clone());
+    }
+
+    /// False when it was not there (any more).
+    pub(crate) fn remove(&self, core: &Core) -> bool {
+        let mut tables = self.write();
+        tables.cache.clear();
+        let name = core.target.as_str();
+        let list = match &core.target {
+            Target::Channel(_) => tables.channels.get_mut(name),
+            Target::Pattern(_) => tables.patterns.get_mut(name).map(|(_, list)| list),
+        };
+        let Some(list) = list else { return false };
+        let before = list.len();
+        list.retain(|other| other.id != core.id);
+        let (found, empty) = (list.len() < before, list.is_empty());
+        match &core.target {
+            Target::Channel(_) if empty => drop(tables.channels.remove(name)),
+            Target::Pattern(_) if empty => drop(tables.patterns.remove(name)),
+            _ => {}
+        }
+        found
+    }
+
+    /// All subscriptions to which an event on this channel goes, patterns included.
+    pub(crate) fn matching(&self, channel: &str) -> Route {
+        if let Some(route) = self.read().cache.get(channel) {
+            return route.clone();
+        }
+        let mut tables = self.write();
+        let mut found = tables.channels.get(channel).cloned().unwrap_or_default();
+        for (pattern, list) in tables.patterns.values() {
+            if pattern.matches(channel) {
+                found.extend(list.iter().cloned());
+            }
+        }
+        found.sort_by_key(|core| core.id);
+        let route: Route = found.into();
+        if tables.cache.len() >= CACHE_LIMIT {
+            tables.cache.clear();
+        }
+        tables.cache.insert(channel.into(), route.clone());
+        route
+    }
+
+    /// The subscriptions made to exactly this target.
+    pub(crate) fn of_target(&self, target: &Target) -> Vec<Arc<Core>> {
+        let tables = self.read();
+        let list = match target {
+            Target::Channel(name) => tables.channels.get(name),
+            Target::Pattern(text) => tables.patterns.get(text).map(|(_, list)| list),
+        };
+        list.cloned().unwrap_or_default()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
