@@ -1,0 +1,291 @@
+//! The breaker as a state machine without I/O: every method that needs the time takes it.
+//!
+//! [`BreakerCore`] holds one lock. The question that every call asks, "closed?", is one load of a
+//! packed word; so is the success of a call while nothing has failed and no window is kept. User
+//! code never runs here: events are queued, and the shell takes them out one by one.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use infra_core::MonoTime;
+
+use super::config::BreakerConfig;
+use super::event::BreakerChange;
+use super::machine::Machine;
+use super::snapshot::{BreakerSnapshot, Totals};
+use super::word::Word;
+use super::{Mode, OnCancel, State, Verdict};
+use crate::config_error::ConfigError;
+
+/// A breaker without clock, name or listener. Most users want
+/// [`CircuitBreaker`](super::CircuitBreaker); this is for those who bring their own shell.
+///
+/// A call is admitted by [`admit_closed`](Self::admit_closed) or [`admit`](Self::admit) and ends
+/// by exactly one [`record`](Self::record) or [`cancel`](Self::cancel) with its [`Ticket`].
+#[derive(Debug)]
+pub struct BreakerCore {
+    /// Mode, state, flags and generation: written under the lock, read without.
+    word: AtomicU64,
+    /// Failures in a row: written under the lock, read without.
+    streak: AtomicU32,
+    totals: Totals,
+    machine: Mutex<Machine>,
+}
+
+/// One admitted call: which life of the breaker it belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticket {
+    pub(super) generation: u64,
+    pub(super) started: MonoTime,
+    pub(super) kind: TicketKind,
+    word: Word,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TicketKind {
+    Call,
+    Probe(u32),
+    /// Admitted while nothing is recorded.
+    Unrecorded,
+}
+
+/// A call was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The time until a probe may be admitted, where it is known.
+    pub retry_after: Option<Duration>,
+    /// True while an operator isolates the breaker.
+    pub isolated: bool,
+}
+
+impl BreakerCore {
+    /// A closed breaker.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where a setting cannot work.
+    pub fn new(config: BreakerConfig) -> Result<Self, ConfigError> {
+        config.checked().map(Self::from_checked)
+    }
+
+    pub(super) fn from_checked(config: BreakerConfig) -> Self {
+        let machine = Machine::new(config);
+        BreakerCore {
+            word: AtomicU64::new(machine.word().0),
+            streak: AtomicU32::new(0),
+            totals: Totals::default(),
+            machine: Mutex::new(machine),
+        }
+    }
+
+    /// Admits a call of a closed breaker by one atomic load; `None` sends the caller to
+    /// [`admit`](Self::admit).
+    pub fn admit_closed(&self) -> Option<Ticket> {
+        let word = self.load();
+        word.admits_all().then(|| Ticket::call(word))
+    }
+
+    /// Admits a call, as a probe where the breaker is half-open, or says when to come back.
+    ///
+    /// # Errors
+    /// [`Refusal`] when open, when all probes are taken, and while isolated.
+    pub fn admit(&self, now: MonoTime) -> Result<Ticket, Refusal> {
+        let mut machine = self.lock();
+        let admitted = machine.admit(now, &self.totals);
+        self.publish(&machine);
+        let word = machine.word();
+        drop(machine);
+        match admitted {
+            Ok(Some(probe)) => Ok(Ticket {
+                kind: TicketKind::Probe(probe),
+                started: now,
+                ..Ticket::call(word)
+            }),
+            Ok(None) => Ok(Ticket::call(word).started_at(now)),
+            Err(refusal) => {
+                self.totals.rejected.fetch_add(1, Ordering::Relaxed);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Ends a call by its verdict. `now` may be the ticket's start where
+    /// [`Ticket::needs_end`] says so.
+    pub fn record(&self, ticket: Ticket, verdict: Verdict, now: MonoTime) {
+        if ticket.kind == TicketKind::Unrecorded || self.record_quickly(ticket, verdict) {
+            return;
+        }
+        let mut machine = self.lock();
+        machine.observe(now, &self.totals);
+        if ticket.generation == machine.generation() {
+            machine.record(ticket, verdict, now, &self.totals);
+        } else {
+            self.totals.late_results.fetch_add(1, Ordering::Relaxed);
+        }
+        self.publish(&machine);
+    }
+
+    /// Ends a call that was dropped before it had a result, by the configured rule.
+    pub fn cancel(&self, ticket: Ticket, now: MonoTime) {
+        if ticket.kind == TicketKind::Unrecorded {
+            return;
+        }
+        self.totals.cancelled.fetch_add(1, Ordering::Relaxed);
+        let rule = self.lock().config().cancel_rule();
+        let failed = match rule {
+            OnCancel::Ignore => false,
+            OnCancel::Failure => true,
+            OnCancel::FailureIfOlderThan(age) => now.since(ticket.started) >= age,
+        };
+        let verdict = if failed {
+            Verdict::Failure
+        } else {
+            Verdict::Ignored
+        };
+        self.record(ticket, verdict, now);
+    }
+
+    /// Counts a panic; the shell records the failure.
+    pub fn count_panic(&self) {
+        self.totals.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a panic of a listener.
+    pub fn count_listener_panic(&self) {
+        self.totals.listener_panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Changes the operator's mode. Leaving [`Mode::Isolated`], and entering or leaving the
+    /// others, starts the automatic state anew: closed, with empty statistics.
+    pub fn set_mode(&self, mode: Mode, now: MonoTime) {
+        let mut machine = self.lock();
+        machine.set_mode(mode, now);
+        self.publish(&machine);
+    }
+
+    /// Empties the statistics. Neither the automatic state nor the mode changes.
+    pub fn reset_statistics(&self) {
+        let mut machine = self.lock();
+        machine.clear_statistics();
+        self.publish(&machine);
+    }
+
+    /// Exchanges the settings. State, generation and, where the window has the same shape, its
+    /// content are kept; the next decision uses the new settings.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where a setting cannot work; the old settings stay.
+    pub fn reconfigure(&self, config: BreakerConfig, now: MonoTime) -> Result<(), ConfigError> {
+        let config = config.checked()?;
+        let mut machine = self.lock();
+        machine.observe(now, &self.totals);
+        machine.reconfigure(config);
+        self.publish(&machine);
+        Ok(())
+    }
+
+    /// The automatic state, with what time alone has changed taken into account: an open breaker
+    /// whose wait is over still reads as open until a call probes it.
+    pub fn state(&self, now: MonoTime) -> State {
+        let word = self.load();
+        if word.state() != State::HalfOpen {
+            return word.state();
+        }
+        let mut machine = self.lock();
+        machine.observe(now, &self.totals);
+        self.publish(&machine);
+        machine.state()
+    }
+
+    /// The operator's mode.
+    pub fn mode(&self) -> Mode {
+        self.load().mode()
+    }
+
+    /// Everything at a moment, for health and metrics.
+    pub fn snapshot(&self, now: MonoTime) -> BreakerSnapshot {
+        let mut machine = self.lock();
+        machine.observe(now, &self.totals);
+        self.publish(&machine);
+        machine.snapshot(now, &self.totals)
+    }
+
+    /// Takes the oldest undelivered event, with its sequence number and time, and makes the
+    /// caller its deliverer: until this returns `None` to that caller, `first` is false for it and
+    /// everybody else gets `None`. So events are delivered in order and never inside a lock.
+    pub fn take_event(&self, first: bool) -> Option<(u64, MonoTime, BreakerChange)> {
+        if first && !self.load().has_events() {
+            return None;
+        }
+        let mut machine = self.lock();
+        let event = machine.take_event(first);
+        self.publish(&machine);
+        event
+    }
+
+    /// A success that changes nothing but a counter: closed, no failure to forget, no window.
+    fn record_quickly(&self, ticket: Ticket, verdict: Verdict) -> bool {
+        let word = self.load();
+        let quick = verdict == Verdict::Success
+            && word.quick_success()
+            && word.generation() == ticket.generation
+            && self.streak.load(Ordering::Acquire) == 0;
+        if quick {
+            self.totals.successes.fetch_add(1, Ordering::Relaxed);
+        }
+        quick
+    }
+
+    fn load(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    fn publish(&self, machine: &Machine) {
+        self.streak.store(machine.streak(), Ordering::Release);
+        let word = machine.word().0;
+        if self.word.load(Ordering::Relaxed) != word {
+            self.word.store(word, Ordering::Release);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    fn call(word: Word) -> Self {
+        Ticket {
+            generation: word.generation(),
+            started: MonoTime::ZERO,
+            kind: if word.mode() == Mode::Disabled {
+                TicketKind::Unrecorded
+            } else {
+                TicketKind::Call
+            },
+            word,
+        }
+    }
+
+    /// This ticket with the time at which its call started.
+    #[must_use]
+    pub fn started_at(mut self, now: MonoTime) -> Self {
+        self.started = now;
+        self
+    }
+
+    /// Whether anything will ask when the call started.
+    pub fn needs_start(&self) -> bool {
+        self.kind != TicketKind::Unrecorded && self.word.times_start()
+    }
+
+    /// Whether recording `verdict` needs to know when the call ended.
+    pub fn needs_end(&self, verdict: Verdict) -> bool {
+        match self.kind {
+            TicketKind::Unrecorded => false,
+            TicketKind::Probe(_) => true,
+            TicketKind::Call => verdict != Verdict::Success || self.word.times_end(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The right to make one call, which ends in exactly one verdict however it ends.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use super::core::Ticket;
+use super::{Rejected, Shared, Verdict};
+
+/// The right to make one call through a breaker.
+///
+/// Say how the call went by [`success`](Permit::success), [`failure`](Permit::failure),
+/// [`ignore`](Permit::ignore) or [`record`](Permit::record). A permit that is dropped instead
+/// counts by the breaker's [`on_cancel`](super::BreakerBuilder::on_cancel) rule, and as a failure
+/// while its thread unwinds from a panic; in each case a probe's place is free again at once.
+#[must_use = "a permit that is dropped counts as a cancelled call"]
+pub struct Permit(Guard<Arc<Shared>>);
+
+impl Permit {
+    pub(super) fn acquire(shared: &Arc<Shared>) -> Result<Self, Rejected> {
+        Guard::acquire(shared.clone()).map(Permit)
+    }
+
+    /// The call succeeded. It still counts as slow where it took too long.
+    pub fn success(self) {
+        self.0.end(Verdict::Success);
+    }
+
+    /// The call failed.
+    pub fn failure(self) {
+        self.0.end(Verdict::Failure);
+    }
+
+    /// The call says nothing about the other side.
+    pub fn ignore(self) {
+        self.0.end(Verdict::Ignored);
+    }
+
+    /// The call ended with `verdict`.
+    pub fn record(self, verdict: Verdict) {
+        self.0.end(verdict);
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}
+
+/// A permit over a borrowed or a shared breaker.
+pub(super) struct Guard<S: Borrow<Shared>> {
+    shared: S,
+    ticket: Option<Ticket>,
+}
+
+impl<S: Borrow<Shared>> Guard<S> {
+    pub(super) fn acquire(shared: S) -> Result<Self, Rejected> {
+        let ticket = Some(shared.borrow().admit()?);
+        Ok(Guard { shared, ticket })
+    }
+
+    pub(super) fn end(mut self, verdict: Verdict) {
+        if let Some(ticket) = self.ticket.take() {
+            self.shared.borrow().record(ticket, verdict);
+        }
+    }
+}
+
+impl<S: Borrow<Shared>> Drop for Guard<S> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket.take() else {
+            return;
+        };
+        let shared = self.shared.borrow();
+        if std::thread::panicking() {
+            shared.core.count_panic();
+            shared.record(ticket, Verdict::Failure);
+        } else {
+            shared.cancel(ticket);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A limit on how long a future may take, on any [`Clock`](infra_core::Clock).
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use infra_core::{Class, Classify, Deadline, MonoTime, Outcome, SharedClock, Sleep};
+use pin_project_lite::pin_project;
+
+/// Gives `future` until `limit` from now, then drops it and returns [`TimedOut`].
+///
+/// The time counts from this call, not from the first poll. A result that is ready at the very
+/// moment of the limit wins. No timer is set while the future completes at its first poll, so
+/// that path allocates nothing.
+///
+/// Cancel safe: dropping the returned future drops `future`, and no timeout is reported.
+///
+/// ```
+/// use std::time::Duration;
+/// use infra_core::SystemClock;
+/// use infra_resilience::timeout;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let clock = SystemClock::shared();
+/// let answer = timeout(&clock, Duration::from_secs(1), async { 42 }).await;
+/// assert_eq!(answer.unwrap(), 42);
+///
+/// let never = std::future::pending::<()>();
+/// let error = timeout(&clock, Duration::from_millis(5), never).await.unwrap_err();
+/// assert_eq!(error.to_string(), "no result within 5ms");
+/// # }
+/// ```
+pub fn timeout<F: Future>(clock: &SharedClock, limit: Duration, future: F) -> Timeout<F> {
+    Timeout {
+        future: Some(future),
+        sleep: None,
+        clock: clock.clone(),
+        at: clock.now().plus(limit),
+        limit,
+    }
+}
+
+/// Like [`timeout`], until a moment that several calls may share.
+///
+/// A deadline that has passed already gives [`TimedOut`] without polling `future` at all.
+pub fn timeout_at<F: Future>(clock: &SharedClock, deadline: Deadline, future: F) -> Timeout<F> {
+    let limit = deadline.remaining(clock.now());
+    Timeout {
+        future: (!limit.is_zero()).then_some(future),
+        sleep: None,
+        clock: clock.clone(),
+        at: deadline.time(),
+        limit,
+    }
+}
+
+pin_project! {
+    /// The future of [`timeout`] and [`timeout_at`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Timeout<F> {
+        #[pin]
+        future: Option<F>,
+        sleep: Option<Sleep>,
+        clock: SharedClock,
+        at: MonoTime,
+        limit: Duration,
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, TimedOut>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let timed_out = TimedOut { limit: *this.limit };
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            return Poll::Ready(Err(timed_out));
+        };
+        if let Poll::Ready(output) = future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if *this.at == MonoTime::NEVER {
+            return Poll::Pending;
+        }
+        let (clock, at) = (&*this.clock, *this.at);
+        let sleep = this.sleep.get_or_insert_with(|| clock.sleep_until(at));
+        if Pin::new(sleep).poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        this.future.set(None);
+        Poll::Ready(Err(timed_out))
+    }
+}
+
+impl<F> fmt::Debug for Timeout<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call was cut off at its time limit. Nobody knows whether it took effect:
+/// [`Outcome::Unknown`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimedOut {
+    /// The time that the call had.
+    pub limit: Duration,
+}
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no result within {:?}", self.limit)
+    }
+}
+
+impl std::error::Error for TimedOut {}
+
+impl Classify for TimedOut {
+    fn class(&self) -> Class {
+        Class::Transient
+    }
+    fn outcome(&self) -> Outcome {
+        Outcome::Unknown
+    }
+}
