@@ -1,14 +1,16 @@
-//! What crosses crates, processes or servers: the harness, and under `tests/` the suites that use it.
+//! What crosses crates, processes or servers: the harness, and under `tests/` the suites that use
+//! it.
 //!
 //! # Layout
-//! - [`servers`]: a Redis or Valkey server of the test's own, to be killed, stopped and started again, and the
-//!   [shared one](servers::shared_redis_url) for tests that only need *some* server;
-//! - [`raw`]: the Redis protocol over a bare socket, to look at a server without the code under test;
+//! - [`servers`]: a Redis or Valkey server of the test's own, to be killed, stopped and started
+//!   again, and the [shared one](servers::shared_redis_url) for tests that only need *some* server;
+//! - [`raw`]: the Redis protocol over a bare socket, to look at a server without the code under
+//!   test;
 //! - [`tls`]: a certificate authority and a server certificate for one test run.
 //!
-//! The library needs nothing but the standard library, so that `xtask` can use it too. What a suite needs on top
-//! stands behind the features `redis` (every test that talks to a server) and `containers` (the program that
-//! starts the server in a container).
+//! The library needs nothing but the standard library, so that `xtask` can use it too. What a suite
+//! needs on top stands behind the features `redis` (every test that talks to a server) and
+//! `containers` (the program that starts the server in a container).
 //!
 //! # First example
 //! ```no_run
@@ -26,7 +28,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    reason = "test support: a failure here has to fail the test at once, and the server's address comes from the environment"
+    reason = "test support: a failure has to fail the test at once; addresses come from outside"
 )]
 
 pub mod raw;

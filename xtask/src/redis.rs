@@ -61,7 +61,8 @@ enum Running {
 }
 
 impl TestServer {
-    /// Finds or starts the server that is wanted. `helper` builds the program that runs containers, when it is needed.
+    /// Finds or starts the server that is wanted. `helper` builds the program that runs containers,
+    /// when it is needed.
     pub(crate) fn find(
         wanted: &Wanted,
         helper: impl Fn() -> Result<PathBuf, String>,
@@ -96,7 +97,8 @@ impl TestServer {
         })
     }
 
-    /// A container, started by the program `helper`; own servers of the tests are children nevertheless.
+    /// A container, started by the program `helper`; own servers of the tests are children
+    /// nevertheless.
     pub(crate) fn container(server: image::Server, helper: &Path) -> Result<Self, String> {
         if let Some(problem) = image::docker_problem() {
             return Err(format!("no containers here: {problem}"));
@@ -108,7 +110,8 @@ impl TestServer {
             .arg(image)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Its own group: an interrupt from the terminal ends this program, and the closed pipe then the container.
+            // Its own group: an interrupt from the terminal ends this program, and the closed pipe
+            // then the container.
             .process_group(0)
             .spawn()
             .map_err(|error| format!("{}: {error}", helper.display()))?;
@@ -167,7 +170,8 @@ impl TestServer {
             .env(servers::PROGRAM_VARIABLE, &self.program)
     }
 
-    /// The versions that the tests run on: the shared server, and the program of the tests that need their own.
+    /// The versions that the tests run on: the shared server, and the program of the tests that
+    /// need their own.
     pub(crate) fn announce(&self) {
         println!("shared server: {}", self.description);
         let version = image::version(&self.program).unwrap_or_else(|error| error);

@@ -27,8 +27,8 @@ impl Report {
         }
     }
 
-    /// Runs one step and prints how long it took. A failed step does not stop the task: one run shows everything
-    /// that is wrong.
+    /// Runs one step and prints how long it took. A failed step does not stop the task: one run
+    /// shows everything that is wrong.
     pub(crate) fn step<T>(
         &mut self,
         name: &str,

@@ -1,7 +1,7 @@
 //! What each task consists of.
 //!
-//! Everything is compiled with one set of features (the whole workspace, all of them), so that the tasks share one
-//! build.
+//! Everything is compiled with one set of features (the whole workspace, all of them), so that the
+//! tasks share one build.
 
 use std::path::PathBuf;
 use std::process::Command;

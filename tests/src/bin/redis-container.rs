@@ -1,7 +1,7 @@
 //! Runs a Redis or Valkey container for as long as standard input stays open.
 //!
-//! `redis-container IMAGE` prints the server's address, `redis://127.0.0.1:<port>`, and removes the container when
-//! standard input ends. The port is published on 127.0.0.1 only.
+//! `redis-container IMAGE` prints the server's address, `redis://127.0.0.1:<port>`, and removes the
+//! container when standard input ends. The port is published on 127.0.0.1 only.
 
 use std::io::{Read, stdin};
 use std::process::ExitCode;

@@ -13,7 +13,8 @@ pub enum AppendSync {
     Never,
 }
 
-/// What a server of the test's own is started with. The default keeps nothing on disk and asks for no password.
+/// What a server of the test's own is started with. The default keeps nothing on disk and asks for
+/// no password.
 #[derive(Debug, Clone, Default)]
 pub struct RedisConfig {
     pub(super) program: Option<PathBuf>,
@@ -73,7 +74,9 @@ impl RedisConfig {
             .line("maxmemory-policy noeviction")
     }
 
-    /// Also listens with TLS on a second port ([`RedisServer::tls_url`](super::RedisServer::tls_url)), with certificates made for this server.
+    /// Also listens with TLS on a second port
+    /// ([`RedisServer::tls_url`](super::RedisServer::tls_url)), with certificates made for this
+    /// server.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;

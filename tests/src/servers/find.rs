@@ -10,15 +10,18 @@ use std::time::SystemTime;
 use super::{RedisConfig, RedisServer};
 use crate::raw::{RawClient, Reply};
 
-/// Address of a running server that tests may use. Tests keep to keys and channels of their own there.
+/// Address of a running server that tests may use. Tests keep to keys and channels of their own
+/// there.
 pub const URL_VARIABLE: &str = "INFRA_TEST_REDIS_URL";
-/// Path of a `redis-server` or `valkey-server` program, for tests that start and kill their own server.
+/// Path of a `redis-server` or `valkey-server` program, for tests that start and kill their own
+/// server.
 pub const PROGRAM_VARIABLE: &str = "INFRA_TEST_REDIS_SERVER";
 
-/// The address of a server for tests that only need *some* server: `INFRA_TEST_REDIS_URL`, else one child of this
-/// process, started at the first call and killed when the process ends.
+/// The address of a server for tests that only need *some* server: `INFRA_TEST_REDIS_URL`, else one
+/// child of this process, started at the first call and killed when the process ends.
 ///
-/// Several tests use it at once: keep to keys and channels below a [`unique_name`], and never flush it.
+/// Several tests use it at once: keep to keys and channels below a [`unique_name`], and never flush
+/// it.
 ///
 /// # Panics
 /// When there is neither an address nor a server program.
@@ -84,14 +87,15 @@ pub fn server_program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         find_server_program().unwrap_or_else(|| {
             panic!(
-                "this test needs redis-server or valkey-server: run it by `cargo xtask test-redis`, which finds or \
-                 installs one, or set {PROGRAM_VARIABLE} to the program's path"
+                "this test needs redis-server or valkey-server: run it by `cargo xtask \
+                 test-redis`, which finds or installs one, or set {PROGRAM_VARIABLE} to its path"
             )
         })
     })
 }
 
-/// The program named by `INFRA_TEST_REDIS_SERVER`, else `redis-server` or `valkey-server` on `PATH`.
+/// The program named by `INFRA_TEST_REDIS_SERVER`, else `redis-server` or `valkey-server` on
+/// `PATH`.
 pub fn find_server_program() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(PROGRAM_VARIABLE).filter(|path| !path.is_empty()) {
         return Some(PathBuf::from(path));
@@ -101,15 +105,16 @@ pub fn find_server_program() -> Option<PathBuf> {
         .find_map(|name| find_on_path(name.as_ref()))
 }
 
-/// A name that no other test uses, for keys and channels on a shared server: `<label>-<process>-<count>-<time>`.
+/// A name that no other test uses, for keys and channels on a shared server:
+/// `<label>-<process>-<count>-<time>`.
 pub fn unique_name(label: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("{label}-{}-{count}-{:x}", std::process::id(), nanos())
 }
 
-/// A TCP port of 127.0.0.1 that is free now, outside of the range that outgoing connections are given, so that it
-/// stays free while a server is being restarted.
+/// A TCP port of 127.0.0.1 that is free now, outside of the range that outgoing connections are
+/// given, so that it stays free while a server is being restarted.
 pub fn free_port() -> u16 {
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
     let seed = || AtomicU32::new((nanos() as u32).wrapping_mul(2_654_435_761) ^ std::process::id());

@@ -1,10 +1,12 @@
-//! Redis and Valkey servers for tests: as child processes on the loopback interface, or a given one.
+//! Redis and Valkey servers for tests: as child processes on the loopback interface, or a given
+//! one.
 //!
-//! Which program runs is decided by `INFRA_TEST_REDIS_SERVER` (a path), else `redis-server` or `valkey-server` on
-//! `PATH`. A test that finds none fails; it never skips.
+//! Which program runs is decided by `INFRA_TEST_REDIS_SERVER` (a path), else `redis-server` or
+//! `valkey-server` on `PATH`. A test that finds none fails; it never skips.
 //!
-//! Each server runs under a few lines of shell (`keeper.sh`) that wait on a pipe from the test process. So it dies
-//! with the process, also when that is killed, or when the server sits in a `static` that nobody drops.
+//! Each server runs under a few lines of shell (`keeper.sh`) that wait on a pipe from the test
+//! process. So it dies with the process, also when that is killed, or when the server sits in a
+//! `static` that nobody drops.
 
 mod config;
 mod find;
@@ -50,7 +52,8 @@ struct Running {
 }
 
 impl RedisServer {
-    /// Starts a server on a free port of 127.0.0.1 in a new temporary directory and waits until it answers.
+    /// Starts a server on a free port of 127.0.0.1 in a new temporary directory and waits until it
+    /// answers.
     ///
     /// # Panics
     /// When there is no server program, or it does not answer within 20 s; with the end of its log.
@@ -83,8 +86,7 @@ impl RedisServer {
         Err(format!("{} finds no free port:\n{last}", program.display()))
     }
 
-    /// The address without user and password: `redis://127.0.0.1:<port>`, with the password of the default user
-    /// when the server asks for one.
+    /// The default user's address: `redis://[:password@]127.0.0.1:<port>`.
     pub fn url(&self) -> String {
         match &self.config.password {
             Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
@@ -143,7 +145,8 @@ impl RedisServer {
         RawClient::from_url(&self.url()).unwrap_or_else(|error| panic!("no connection: {error}"))
     }
 
-    /// Kills the server with SIGKILL and waits until it is gone; its directory stays. Nothing when it is not running.
+    /// Kills the server with SIGKILL and waits until it is gone; its directory stays. Nothing when
+    /// it is not running.
     pub fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.end();
@@ -204,21 +207,19 @@ impl RedisServer {
     }
 
     fn write_config(&self) {
-        let mut text = format!(
-            "bind 127.0.0.1\nport {}\ndir {}\n",
+        // The test's own lines first: where both say something, the last line counts.
+        let mut text = self.config.lines.join("\n");
+        text.push_str(&format!(
+            "\nbind 127.0.0.1\nport {}\ndir {}\n",
             self.port,
             quoted(&self.directory)
-        );
+        ));
         text.push_str("save \"\"\ndaemonize no\n");
         if let Some((port, files)) = &self.tls {
             text.push_str(&format!("tls-port {port}\ntls-auth-clients no\n"));
             text.push_str(&format!("tls-cert-file {}\n", quoted(&files.certificate)));
             text.push_str(&format!("tls-key-file {}\n", quoted(&files.key)));
             text.push_str(&format!("tls-ca-cert-file {}\n", quoted(&files.ca)));
-        }
-        for line in &self.config.lines {
-            text.push_str(line);
-            text.push('\n');
         }
         fs::write(self.directory.join("redis.conf"), text)
             .expect("temporary directory is writable");
@@ -235,7 +236,8 @@ impl RedisServer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
-            // Its own group: an interrupt from the terminal ends the test, and the closed pipe then the server.
+            // Its own group: an interrupt from the terminal ends the test, and the closed pipe then
+            // the server.
             .process_group(0)
             .spawn()
             .map_err(|error| format!("sh: {error}"))?;

@@ -1,0 +1,212 @@
+//! What every file of the repository has to look like.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines of a source file without its tests; longer ones are split by responsibility.
+const LONGEST_SOURCE: usize = 400;
+
+struct Source {
+    /// Relative to the workspace, with forward slashes.
+    name: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// Every text file that is not built or downloaded.
+fn sources() -> Vec<Source> {
+    let (root, mut found) = (root(), Vec::new());
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            let name = path
+                .strip_prefix(&root)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .replace('\\', "/");
+            if path.is_dir() {
+                let skipped = ["target", ".git", "docker/tls/certs"].contains(&name.as_str());
+                if !skipped && !name.ends_with("__pycache__") {
+                    folders.push(path);
+                }
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                // A worktree's `.git` is a file.
+                if name != ".git" {
+                    found.push(Source { name, text });
+                }
+            }
+        }
+    }
+    assert!(
+        found.len() > 40,
+        "the workspace has more files than {}",
+        found.len()
+    );
+    found
+}
+
+fn check(what: &str, problems: impl Fn(&Source, &mut String)) {
+    let mut all = String::new();
+    for source in sources() {
+        problems(&source, &mut all);
+    }
+    assert!(all.is_empty(), "{what}:\n{all}");
+}
+
+fn written_by_hand(source: &Source) -> bool {
+    let generated = ["Cargo.lock", "BENCHMARKS.md"].contains(&source.name.as_str());
+    let texts = ["rs", "toml", "md", "sh", "py", "yaml", "yml", "conf", "acl"];
+    !generated
+        && (texts
+            .iter()
+            .any(|end| source.name.ends_with(&format!(".{end}"))))
+}
+
+#[test]
+fn lines_end_without_spaces_and_files_with_a_line_break() {
+    check(
+        "trailing spaces, carriage returns, or no line break at the end",
+        |source, out| {
+            if !written_by_hand(source) {
+                return;
+            }
+            for (number, line) in (1..).zip(source.text.split('\n')) {
+                if line.ends_with([' ', '\t', '\r']) {
+                    writeln!(out, "  {}:{number}", source.name).unwrap();
+                }
+            }
+            if !source.text.is_empty() && !source.text.ends_with('\n') {
+                writeln!(out, "  {}: no line break at the end", source.name).unwrap();
+            }
+        },
+    );
+}
+
+#[test]
+fn source_files_stay_short() {
+    check("split these by responsibility", |source, out| {
+        let part = source.name.contains("/src/") && source.name.ends_with(".rs");
+        if !part || source.name.ends_with("tests.rs") || source.name.contains("/tests/") {
+            return;
+        }
+        let lines = source
+            .text
+            .lines()
+            .take_while(|line| *line != "#[cfg(test)]")
+            .count();
+        if lines > LONGEST_SOURCE {
+            writeln!(out, "  {}: {lines} lines without tests", source.name).unwrap();
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // In pieces, so that this file does not contain them.
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X:"),
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        concat!("#[ign", "ore"),
+        concat!("for ", "now"),
+    ];
+    check("finish it, or describe it as it is", |source, out| {
+        // The lint table names two of them.
+        if !written_by_hand(source) || source.name == "Cargo.toml" {
+            return;
+        }
+        for (number, line) in (1..).zip(source.text.lines()) {
+            if let Some(word) = words.iter().find(|word| line.contains(**word)) {
+                writeln!(out, "  {}:{number}: {word}", source.name).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn no_path_of_somebody_s_machine() {
+    let paths = [
+        concat!("/ho", "me/"),
+        concat!("/ro", "ot/"),
+        concat!("/Us", "ers/"),
+        concat!("C:", "\\"),
+    ];
+    check("paths of one machine", |source, out| {
+        for (number, line) in (1..).zip(source.text.lines()) {
+            if paths.iter().any(|path| line.contains(path)) {
+                writeln!(out, "  {}:{number}", source.name).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn manifests_inherit_what_the_workspace_says() {
+    let lines = [
+        "version.workspace = true",
+        "edition.workspace = true",
+        "rust-version.workspace = true",
+        "license.workspace = true",
+    ];
+    check("lines that every package has", |source, out| {
+        if !source.name.ends_with("/Cargo.toml") {
+            return;
+        }
+        let missing = lines
+            .iter()
+            .filter(|line| !source.text.lines().any(|own| own == **line));
+        missing.for_each(|line| writeln!(out, "  {}: {line}", source.name).unwrap());
+        if !source.text.contains("[lints]\nworkspace = true") {
+            writeln!(out, "  {}: [lints] workspace = true", source.name).unwrap();
+        }
+    });
+}
+
+#[test]
+fn both_licences_are_here() {
+    for (file, words) in [
+        ("LICENSE-MIT", "MIT License"),
+        ("LICENSE-APACHE", "Version 2.0, January 2004"),
+    ] {
+        assert!(
+            fs::read_to_string(root().join(file))
+                .unwrap()
+                .contains(words),
+            "{file}"
+        );
+    }
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("license = \"MIT OR Apache-2.0\""));
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    check("broken links", |source, out| {
+        if !source.name.ends_with(".md") {
+            return;
+        }
+        let folder = root().join(&source.name).parent().unwrap().to_owned();
+        for rest in source.text.split("](").skip(1) {
+            let Some(link) = rest.split(')').next() else {
+                continue;
+            };
+            let file = link.split('#').next().unwrap();
+            let outside = file.contains("://") || file.starts_with("mailto:") || file.is_empty();
+            if !outside && !folder.join(file).exists() {
+                writeln!(out, "  {}: {link}", source.name).unwrap();
+            }
+        }
+    });
+}
