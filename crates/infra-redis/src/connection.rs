@@ -90,16 +90,7 @@ impl Connection {
         effect: Effect,
         limit: Duration,
     ) -> Result<Value, RedisFault> {
-        let reply = self
-            .call(effect, limit, async |connection| {
-                match connection.send_packed_command(command).await {
-                    Ok(Value::ServerError(reply)) => Err(classify_reply(&reply)),
-                    Ok(value) => Ok(value),
-                    Err(error) => Err(classify(&error)),
-                }
-            })
-            .await?;
-        Ok(reply)
+        self.call(Request::One(command), effect, limit).await
     }
 
     /// Sends several commands at once and returns their answers in order. With
@@ -114,10 +105,11 @@ impl Connection {
         effect: Effect,
         limit: Duration,
     ) -> Result<Vec<Value>, RedisFault> {
-        self.call(effect, limit, async |connection| {
-            run_pipeline(connection, pipeline).await
-        })
-        .await
+        let request = Request::Many(pipeline);
+        match self.call(request, effect, limit).await? {
+            Value::Array(replies) => Ok(replies),
+            _ => Err(RedisFault::protocol("EXEC answered with no list")),
+        }
     }
 
     /// Asks the server for a sign of life.
@@ -156,12 +148,12 @@ impl Connection {
         self.handle.supervisor.abort();
     }
 
-    async fn call<T>(
+    async fn call(
         &self,
+        request: Request<'_>,
         effect: Effect,
         limit: Duration,
-        send: impl AsyncFn(&mut MultiplexedConnection) -> Result<T, RedisFault>,
-    ) -> Result<T, RedisFault> {
+    ) -> Result<Value, RedisFault> {
         let core = &self.handle.core;
         let deadline = Instant::now() + limit;
         let mut generation = 0;
@@ -171,7 +163,7 @@ impl Connection {
                 Some(current) => current,
                 None => core.connected(generation, deadline).await?,
             };
-            let fault = match timeout_at(deadline, send(&mut connection)).await {
+            let fault = match timeout_at(deadline, request.send(&mut connection)).await {
                 Ok(Ok(answer)) => {
                     core.mark_answered();
                     return Ok(answer);
@@ -195,10 +187,28 @@ impl Connection {
     }
 }
 
+#[derive(Clone, Copy)]
+enum Request<'a> {
+    One(&'a Cmd),
+    Many(&'a Pipeline),
+}
+
+impl Request<'_> {
+    async fn send(self, connection: &mut MultiplexedConnection) -> Result<Value, RedisFault> {
+        match self {
+            Request::One(command) => {
+                let reply = connection.send_packed_command(command).await;
+                no_error(reply.map_err(|error| classify(&error))?)
+            }
+            Request::Many(pipeline) => run_pipeline(connection, pipeline).await,
+        }
+    }
+}
+
 async fn run_pipeline(
     connection: &mut MultiplexedConnection,
     pipeline: &Pipeline,
-) -> Result<Vec<Value>, RedisFault> {
+) -> Result<Value, RedisFault> {
     let commands = pipeline.len();
     // A transaction answers MULTI and each command with a word first, and EXEC with everything.
     let (skipped, kept) = if pipeline.is_transaction() {
@@ -211,18 +221,20 @@ async fn run_pipeline(
         .await
         .map_err(|error| classify(&error))?;
     if pipeline.is_transaction() {
-        replies = match replies.pop() {
-            Some(Value::Array(replies)) => replies,
-            Some(Value::ServerError(reply)) => return Err(classify_reply(&reply)),
+        replies = match no_error(replies.pop().unwrap_or(Value::Nil))? {
+            Value::Array(replies) => replies,
             _ => return Err(RedisFault::protocol("EXEC answered with no list")),
         };
     }
-    for reply in &replies {
-        if let Value::ServerError(reply) = reply {
-            return Err(classify_reply(reply));
-        }
+    let replies: Result<Vec<Value>, RedisFault> = replies.into_iter().map(no_error).collect();
+    replies.map(Value::Array)
+}
+
+fn no_error(reply: Value) -> Result<Value, RedisFault> {
+    match reply {
+        Value::ServerError(reply) => Err(classify_reply(&reply)),
+        reply => Ok(reply),
     }
-    Ok(replies)
 }
 
 impl Drop for Handle {

@@ -1,1 +1,81 @@
-//! One state store over memory and Redis
+//! One state store over memory and Redis: the same calls, the same answers, the same errors.
+//!
+//! ```
+//! use std::time::Duration;
+//! use infra_state::{StateStore, TtlState};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize, PartialEq, Debug)]
+//! struct Position { ticker: String, shares: i64 }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), infra_state::Error> {
+//! let store = StateStore::connect("memory://").await?; // or redis://localhost:6379
+//! let held = Position { ticker: "MSFT".into(), shares: 12 };
+//! store.set("position:MSFT", &held).await?;
+//! assert_eq!(store.get("position:MSFT").await?, Some(held));
+//!
+//! store.set_with("session", "open", Duration::from_secs(60)).await?;
+//! assert!(matches!(store.ttl("session").await?, TtlState::Remaining(_)));
+//! assert_eq!(store.increment("orders", 1).await?, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Semantics
+//! - **Keys** are UTF-8, 1 to 1,024 bytes, without control characters. [`StateStore::namespaced`]
+//!   keeps the keys of one part of a program apart from all others.
+//! - **Values** are JSON text under the plain key, so other programs and `redis-cli` read and
+//!   write them too. Nothing, a stored `null` and no bytes are three things. `get_bytes` and
+//!   `set_bytes` bypass JSON. NaN and infinity are refused.
+//! - **Times to live** have milliseconds and are rounded up; zero is refused. An expired value is
+//!   invisible at once. `set` removes an expiry unless [`Ttl::Keep`] is given; `increment` keeps
+//!   it.
+//! - **Deadlines** hold for every call, by class of call, see [`StoreOptions`].
+//! - **Errors** say what became of the call: after [`ErrorKind::Timeout`] of a write the outcome
+//!   is unknown, never "failed". [`Error`] implements [`infra_core::Classify`].
+//! - **Outages** of Redis: calls wait until it is back or until their deadline, and fail then as
+//!   [`ErrorKind::Unavailable`], not applied. Reads cut off on the way are repeated, writes never.
+//!
+//! # Which part to read
+//! | you want to | look at |
+//! |---|---|
+//! | store and read values | [`StateStore`] |
+//! | choose the backend by name or URL | [`create_state_store`], [`StateStore::connect`] |
+//! | know what went wrong | [`Error`], [`ErrorKind`] |
+//! | write a driver | [`StateDriver`], and `conformance` (feature) |
+//!
+//! # Layout
+//! - `store`: the portable handle: `single` and `bulk` calls, `connect`, `options`
+//! - `key`: rules and namespaces; `ttl`; `codec`: JSON; `finite`: what JSON cannot hold
+//! - `scan`: the stream of keys; `error`; `capabilities`
+//! - `driver`: what a backend implements; `memory`, `redis`: the backends
+//! - `conformance`: the suite that every backend passes
+//!
+//! # Features
+//! - `redis`: the Redis driver
+//! - `conformance`: the public suite
+
+mod capabilities;
+mod codec;
+mod driver;
+mod error;
+mod finite;
+mod key;
+mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+mod scan;
+mod store;
+mod ttl;
+
+pub use capabilities::{Atomicity, Capabilities};
+pub use driver::{DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis};
+pub use error::{Error, ErrorKind, Result};
+pub use key::MAX_KEY_BYTES;
+pub use memory::{MemoryDriver, MemoryOptions};
+#[cfg(feature = "redis")]
+pub use redis::RedisDriver;
+pub use scan::ScanStream;
+pub use store::{StateOptions, StateStore, StoreOptions, create_state_store};
+pub use ttl::{Ttl, TtlState};

@@ -1,0 +1,296 @@
+//! The memory driver: a sharded map with the semantics and the errors of Redis.
+//!
+//! Expired values are invisible at once. They are removed by whichever comes first: a call on
+//! their key, any call on their shard (a few each), or, when the store was made on a tokio
+//! runtime, a background task. So they cannot pile up, with or without a runtime.
+
+mod config;
+mod shard;
+
+use std::future::ready;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hashbrown::DefaultHashBuilder;
+use infra_core::{BoxFuture, SharedClock, context};
+
+use crate::capabilities::Capabilities;
+use crate::driver::{
+    DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
+};
+use crate::error::ErrorKind;
+use crate::ttl::TtlState;
+
+pub use config::MemoryOptions;
+use shard::Shard;
+
+const SHARDS: usize = 64;
+/// Expired values removed under one lock by the background task.
+const SWEEP_BATCH: usize = 500;
+
+/// The driver behind [`StateStore::memory`](crate::StateStore::memory).
+pub struct MemoryDriver {
+    map: Arc<Map>,
+}
+
+struct Map {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: DefaultHashBuilder,
+    clock: SharedClock,
+}
+
+/// Where a key lives.
+#[derive(Clone, Copy)]
+struct Place {
+    shard: usize,
+    hash: u64,
+}
+
+impl MemoryDriver {
+    /// An empty store. On a tokio runtime a background task removes expired values until the
+    /// driver is dropped.
+    pub fn new(options: MemoryOptions) -> Self {
+        let map = Arc::new(Map {
+            shards: std::array::from_fn(|_| Mutex::new(Shard::new())),
+            hasher: DefaultHashBuilder::default(),
+            clock: options.clock.clone(),
+        });
+        if tokio::runtime::Handle::try_current().is_ok() {
+            context::spawn_detached(sweep_for_ever(Arc::downgrade(&map), options));
+        }
+        MemoryDriver { map }
+    }
+
+    /// Values held in memory, expired ones that nobody has removed yet included.
+    pub fn resident(&self) -> usize {
+        (0..SHARDS).map(|shard| self.map.lock(shard).len()).sum()
+    }
+
+    fn on<'a, T: Send + 'a>(
+        &self,
+        key: &str,
+        call: impl FnOnce(&mut Shard, u64, &dyn infra_core::Clock) -> Result<T, DriverError>,
+    ) -> DriverResult<'a, T> {
+        let place = self.map.place(key);
+        let mut shard = self.map.lock(place.shard);
+        let result = call(&mut shard, place.hash, &*self.map.clock);
+        drop(shard);
+        Box::pin(ready(result))
+    }
+}
+
+impl Map {
+    fn place(&self, key: &str) -> Place {
+        let hash = self.hasher.hash_one(key);
+        // The table uses the low bits and the top seven; take some from between.
+        let shard = (hash >> 40) as usize % SHARDS;
+        Place { shard, hash }
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is taken modulo the length"
+    )]
+    fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
+        self.shards[shard % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks every shard that the keys need, in one order for all callers, so that calls over
+    /// several keys are atomic and cannot block each other for ever.
+    fn lock_all<'k>(&self, keys: impl Iterator<Item = &'k str>) -> (Vec<Place>, Locked<'_>) {
+        let places: Vec<Place> = keys.map(|key| self.place(key)).collect();
+        let mut needed = [false; SHARDS];
+        for place in &places {
+            if let Some(slot) = needed.get_mut(place.shard) {
+                *slot = true;
+            }
+        }
+        let guards = needed
+            .iter()
+            .enumerate()
+            .map(|(shard, needed)| needed.then(|| self.lock(shard)))
+            .collect();
+        (places, Locked(guards))
+    }
+}
+
+struct Locked<'a>(Vec<Option<MutexGuard<'a, Shard>>>);
+
+impl Locked<'_> {
+    fn shard(&mut self, place: Place) -> Option<&mut Shard> {
+        self.0.get_mut(place.shard)?.as_deref_mut()
+    }
+}
+
+async fn sweep_for_ever(map: Weak<Map>, options: MemoryOptions) {
+    loop {
+        options.clock.sleep(options.sweep_interval).await;
+        for shard in 0..SHARDS {
+            loop {
+                let Some(map) = map.upgrade() else { return };
+                if !map.lock(shard).sweep(SWEEP_BATCH, &*map.clock) {
+                    break;
+                }
+                drop(map);
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+impl StateDriver for MemoryDriver {
+    fn backend(&self) -> &'static str {
+        "memory"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new()
+    }
+
+    fn keeps_deadlines(&self) -> bool {
+        true
+    }
+
+    fn scan_repeats_keys(&self) -> bool {
+        false
+    }
+
+    fn get<'a>(&'a self, key: &'a str, _: Duration) -> DriverResult<'a, Option<Bytes>> {
+        self.on(key, |shard, hash, clock| Ok(shard.get(hash, key, clock)))
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        keys: &'a [&'a str],
+        _: Duration,
+    ) -> DriverResult<'a, Vec<Option<Bytes>>> {
+        let (places, mut locked) = self.map.lock_all(keys.iter().copied());
+        let clock = &*self.map.clock;
+        let values = keys
+            .iter()
+            .zip(places)
+            .map(|(key, place)| locked.shard(place)?.get(place.hash, key, clock))
+            .collect();
+        drop(locked);
+        Box::pin(ready(Ok(values)))
+    }
+
+    fn set<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+        expiry: Expiry,
+        _: Duration,
+    ) -> DriverResult<'a, ()> {
+        self.on(key, |shard, hash, clock| {
+            shard.set(hash, key, value, expiry, clock);
+            Ok(())
+        })
+    }
+
+    fn set_many<'a>(
+        &'a self,
+        entries: &'a [(&'a str, Bytes)],
+        expiry: Expiry,
+        _: Duration,
+    ) -> DriverResult<'a, ()> {
+        let (places, mut locked) = self.map.lock_all(entries.iter().map(|(key, _)| *key));
+        for ((key, value), place) in entries.iter().zip(places) {
+            if let Some(shard) = locked.shard(place) {
+                shard.set(place.hash, key, value.clone(), expiry, &*self.map.clock);
+            }
+        }
+        drop(locked);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn set_if_absent<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+        expiry: Expiry,
+        _: Duration,
+    ) -> DriverResult<'a, bool> {
+        self.on(key, |shard, hash, clock| {
+            Ok(shard.set_if_absent(hash, key, value, expiry, clock))
+        })
+    }
+
+    fn delete<'a>(&'a self, keys: &'a [&'a str], _: Duration) -> DriverResult<'a, u64> {
+        let (places, mut locked) = self.map.lock_all(keys.iter().copied());
+        let mut deleted = 0;
+        for (key, place) in keys.iter().zip(places) {
+            if let Some(shard) = locked.shard(place) {
+                deleted += u64::from(shard.delete(place.hash, key, &*self.map.clock));
+            }
+        }
+        drop(locked);
+        Box::pin(ready(Ok(deleted)))
+    }
+
+    fn exists<'a>(&'a self, key: &'a str, _: Duration) -> DriverResult<'a, bool> {
+        self.on(key, |shard, hash, clock| Ok(shard.exists(hash, key, clock)))
+    }
+
+    fn increment<'a>(&'a self, key: &'a str, delta: i64, _: Duration) -> DriverResult<'a, i64> {
+        self.on(key, |shard, hash, clock| {
+            shard.increment(hash, key, delta, clock)
+        })
+    }
+
+    fn expire<'a>(&'a self, key: &'a str, ttl: TtlMillis, _: Duration) -> DriverResult<'a, bool> {
+        self.on(key, |shard, hash, clock| {
+            Ok(shard.expire(hash, key, ttl, clock))
+        })
+    }
+
+    fn persist<'a>(&'a self, key: &'a str, _: Duration) -> DriverResult<'a, bool> {
+        self.on(
+            key,
+            |shard, hash, clock| Ok(shard.persist(hash, key, clock)),
+        )
+    }
+
+    fn ttl<'a>(&'a self, key: &'a str, _: Duration) -> DriverResult<'a, TtlState> {
+        self.on(key, |shard, hash, clock| Ok(shard.ttl(hash, key, clock)))
+    }
+
+    /// A page is a shard, so each key comes once, and one that is there throughout does come.
+    fn scan<'a>(
+        &'a self,
+        prefix: &'a str,
+        cursor: Option<ScanCursor>,
+        _: Duration,
+    ) -> DriverResult<'a, ScanPage> {
+        let shard = match &cursor {
+            None => Some(0),
+            Some(cursor) => cursor.as_str().parse().ok().filter(|shard| *shard < SHARDS),
+        };
+        let page = match shard {
+            None => {
+                let message = "a cursor that this driver did not make";
+                Err(DriverError::new(ErrorKind::Backend, message))
+            }
+            Some(shard) => Ok(ScanPage {
+                keys: self.map.lock(shard).keys(prefix, &*self.map.clock),
+                next: (shard + 1 < SHARDS).then(|| ScanCursor::new((shard + 1).to_string())),
+            }),
+        };
+        Box::pin(ready(page))
+    }
+
+    fn ping(&self, _: Duration) -> DriverResult<'_, ()> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        for shard in 0..SHARDS {
+            self.map.lock(shard).clear();
+        }
+        Box::pin(ready(()))
+    }
+}

@@ -1,0 +1,302 @@
+//! One shard of the map: values, and their expiries in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashTable;
+use infra_core::{Clock, MonoTime};
+
+use crate::driver::{DriverError, Expiry};
+use crate::error::ErrorKind;
+use crate::ttl::TtlState;
+
+/// Expired values that one call removes in passing. More than one, so that they cannot pile up
+/// however many are written.
+const REMOVED_IN_PASSING: usize = 4;
+
+/// Time is read only where a value with an expiry is concerned.
+pub(crate) struct Shard {
+    table: HashTable<Entry>,
+    expiries: BTreeMap<(MonoTime, u64), Expiring>,
+    next_id: u64,
+}
+
+struct Entry {
+    hash: u64,
+    key: Arc<str>,
+    value: Bytes,
+    expires: Option<(MonoTime, u64)>,
+}
+
+struct Expiring {
+    hash: u64,
+    key: Arc<str>,
+}
+
+impl Shard {
+    pub(crate) fn new() -> Self {
+        Shard {
+            table: HashTable::new(),
+            expiries: BTreeMap::new(),
+            next_id: 0,
+        }
+    }
+
+    pub(crate) fn get(&mut self, hash: u64, key: &str, clock: &dyn Clock) -> Option<Bytes> {
+        self.live(hash, key, clock).map(|entry| entry.value.clone())
+    }
+
+    pub(crate) fn exists(&mut self, hash: u64, key: &str, clock: &dyn Clock) -> bool {
+        self.live(hash, key, clock).is_some()
+    }
+
+    pub(crate) fn set(
+        &mut self,
+        hash: u64,
+        key: &str,
+        value: Bytes,
+        expiry: Expiry,
+        clock: &dyn Clock,
+    ) {
+        let at = match expiry {
+            Expiry::After(ttl) => Some(clock.now().plus(ttl.duration())),
+            Expiry::Clear | Expiry::Keep => None,
+        };
+        let Some(entry) = self.live(hash, key, clock) else {
+            self.insert(hash, key, value, at);
+            return;
+        };
+        entry.value = value;
+        let key = entry.key.clone();
+        if expiry != Expiry::Keep {
+            self.set_expiry(hash, key, at);
+        }
+    }
+
+    pub(crate) fn set_if_absent(
+        &mut self,
+        hash: u64,
+        key: &str,
+        value: Bytes,
+        expiry: Expiry,
+        clock: &dyn Clock,
+    ) -> bool {
+        if self.live(hash, key, clock).is_some() {
+            return false;
+        }
+        self.set(hash, key, value, expiry, clock);
+        true
+    }
+
+    pub(crate) fn delete(&mut self, hash: u64, key: &str, clock: &dyn Clock) -> bool {
+        if self.live(hash, key, clock).is_none() {
+            return false;
+        }
+        self.remove(hash, key);
+        true
+    }
+
+    pub(crate) fn increment(
+        &mut self,
+        hash: u64,
+        key: &str,
+        delta: i64,
+        clock: &dyn Clock,
+    ) -> Result<i64, DriverError> {
+        let Some(entry) = self.live(hash, key, clock) else {
+            self.insert(hash, key, Bytes::from(delta.to_string()), None);
+            return Ok(delta);
+        };
+        let before = canonical_integer(&entry.value).ok_or_else(|| {
+            let message = "the stored value is not a 64-bit integer";
+            DriverError::new(ErrorKind::NotAnInteger, message)
+        })?;
+        let after = before.checked_add(delta).ok_or_else(|| {
+            let message = "the sum leaves the range of a 64-bit integer";
+            DriverError::new(ErrorKind::Overflow, message)
+        })?;
+        entry.value = Bytes::from(after.to_string());
+        Ok(after)
+    }
+
+    pub(crate) fn expire(
+        &mut self,
+        hash: u64,
+        key: &str,
+        ttl: crate::driver::TtlMillis,
+        clock: &dyn Clock,
+    ) -> bool {
+        let Some(entry) = self.live(hash, key, clock) else {
+            return false;
+        };
+        let key = entry.key.clone();
+        self.set_expiry(hash, key, Some(clock.now().plus(ttl.duration())));
+        true
+    }
+
+    pub(crate) fn persist(&mut self, hash: u64, key: &str, clock: &dyn Clock) -> bool {
+        let Some(entry) = self.live(hash, key, clock) else {
+            return false;
+        };
+        if entry.expires.is_none() {
+            return false;
+        }
+        let key = entry.key.clone();
+        self.set_expiry(hash, key, None);
+        true
+    }
+
+    pub(crate) fn ttl(&mut self, hash: u64, key: &str, clock: &dyn Clock) -> TtlState {
+        match self.live(hash, key, clock) {
+            None => TtlState::Absent,
+            Some(entry) => match entry.expires {
+                None => TtlState::NoExpiry,
+                Some((at, _)) => {
+                    let left = at.since(clock.now());
+                    let millis = left.as_nanos().div_ceil(1_000_000) as u64;
+                    TtlState::Remaining(std::time::Duration::from_millis(millis))
+                }
+            },
+        }
+    }
+
+    /// The keys with this prefix that have not expired.
+    pub(crate) fn keys(&mut self, prefix: &str, clock: &dyn Clock) -> Vec<String> {
+        let now = clock.now();
+        self.table
+            .iter()
+            .filter(|entry| entry.key.starts_with(prefix))
+            .filter(|entry| entry.expires.is_none_or(|(at, _)| at > now))
+            .map(|entry| entry.key.to_string())
+            .collect()
+    }
+
+    /// Removes up to `limit` expired values; true when there may be more.
+    pub(crate) fn sweep(&mut self, limit: usize, clock: &dyn Clock) -> bool {
+        if self.expiries.is_empty() {
+            return false;
+        }
+        let now = clock.now();
+        for _ in 0..limit {
+            match self.expiries.first_key_value() {
+                Some(((at, _), _)) if *at <= now => {}
+                _ => return false,
+            }
+            if let Some((_, expired)) = self.expiries.pop_first()
+                && let Ok(found) = self
+                    .table
+                    .find_entry(expired.hash, |entry| Arc::ptr_eq(&entry.key, &expired.key))
+            {
+                found.remove();
+            }
+        }
+        true
+    }
+
+    /// Values held, expired ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Shard::new();
+    }
+
+    /// The entry of a key that has not expired. Removes some expired ones in passing, this key's
+    /// among them if need be.
+    fn live(&mut self, hash: u64, key: &str, clock: &dyn Clock) -> Option<&mut Entry> {
+        self.sweep(REMOVED_IN_PASSING, clock);
+        let expired = match self.table.find(hash, |entry| *entry.key == *key) {
+            None => return None,
+            Some(entry) => entry.expires.is_some_and(|(at, _)| at <= clock.now()),
+        };
+        if expired {
+            self.remove(hash, key);
+            return None;
+        }
+        self.table.find_mut(hash, |entry| *entry.key == *key)
+    }
+
+    fn insert(&mut self, hash: u64, key: &str, value: Bytes, at: Option<MonoTime>) {
+        let key: Arc<str> = key.into();
+        let entry = Entry {
+            hash,
+            key: key.clone(),
+            value,
+            expires: None,
+        };
+        self.table.insert_unique(hash, entry, |entry| entry.hash);
+        if at.is_some() {
+            self.set_expiry(hash, key, at);
+        }
+    }
+
+    fn remove(&mut self, hash: u64, key: &str) {
+        if let Ok(found) = self.table.find_entry(hash, |entry| *entry.key == *key) {
+            let (entry, _) = found.remove();
+            if let Some(expires) = entry.expires {
+                self.expiries.remove(&expires);
+            }
+        }
+    }
+
+    /// Sets or removes the expiry of an entry that exists.
+    fn set_expiry(&mut self, hash: u64, key: Arc<str>, at: Option<MonoTime>) {
+        let Some(entry) = self.table.find_mut(hash, |entry| *entry.key == *key) else {
+            return;
+        };
+        if let Some(old) = entry.expires.take() {
+            self.expiries.remove(&old);
+        }
+        if let Some(at) = at {
+            self.next_id += 1;
+            let expires = (at, self.next_id);
+            entry.expires = Some(expires);
+            self.expiries.insert(expires, Expiring { hash, key });
+        }
+    }
+}
+
+/// The integer that these bytes are the decimal text of: no sign but `-`, no leading zeros, no
+/// spaces, as Redis has it.
+fn canonical_integer(bytes: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let leading_zero = digits.starts_with('0') && text != "0";
+    if leading_zero || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s15_only_the_text_of_an_integer_is_one() {
+        for text in [
+            "",
+            "-",
+            "+1",
+            " 1",
+            "1 ",
+            "01",
+            "-0",
+            "00",
+            "1.5",
+            "1e3",
+            "\"5\"",
+            "0x1",
+            "9223372036854775808",
+            "-9223372036854775809",
+        ] {
+            assert_eq!(canonical_integer(text.as_bytes()), None, "{text:?}");
+        }
+        for number in [0, 1, -1, 10, i64::MIN, i64::MAX] {
+            let text = number.to_string();
+            assert_eq!(canonical_integer(text.as_bytes()), Some(number));
+        }
+    }
+}

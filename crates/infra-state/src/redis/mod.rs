@@ -1,0 +1,274 @@
+//! The Redis driver: plain strings under plain keys over one supervised connection.
+//!
+//! | call | commands |
+//! |---|---|
+//! | `get`, `get_many` | `GET`; `MGET` of up to 512 keys, several in one pipeline |
+//! | `set`, `set_if_absent` | `SET` with `PX`, `KEEPTTL`, `NX` |
+//! | `set_many` | `MULTI`, one `SET` each, `EXEC` |
+//! | `delete`, `exists` | `DEL` of up to 512 keys; `EXISTS` |
+//! | `increment` | `INCRBY` with a signed number |
+//! | `expire`, `persist`, `ttl` | `PEXPIRE`, `PERSIST`, `PTTL` |
+//! | `scan` | `SCAN` with `MATCH` and `COUNT 500` |
+
+mod config;
+mod error;
+mod reply;
+mod scan;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use infra_core::BoxFuture;
+use infra_redis::redis::{Cmd, Pipeline, Value, cmd, pipe};
+use infra_redis::{Connection, Effect};
+
+use crate::capabilities::Capabilities;
+use crate::driver::{
+    DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
+};
+use crate::store::StateOptions;
+use crate::ttl::TtlState;
+
+/// Keys of one `MGET` or `DEL`: enough to pay, few enough not to hold up other callers.
+const CHUNK: usize = 512;
+/// The server's own limit (`proto-max-bulk-len`).
+const MAX_VALUE_BYTES: usize = 512 * 1024 * 1024;
+
+/// The driver behind `redis://` and `rediss://`.
+///
+/// While the connection is down, calls wait for it until their deadlines; reads that lose it on
+/// the way are repeated within their deadlines, writes never are.
+#[derive(Debug)]
+pub struct RedisDriver {
+    connection: Connection,
+}
+
+impl RedisDriver {
+    /// Connects, unless the options say lazy.
+    ///
+    /// # Errors
+    /// A URL that cannot be used; and what stands in the way of the connection.
+    pub async fn connect(options: &StateOptions) -> Result<Self, DriverError> {
+        let options = config::connection_options(options)?;
+        let connection = Connection::connect(options).await?;
+        Ok(RedisDriver { connection })
+    }
+
+    /// A driver over a connection that others may use too; closing the store closes it.
+    pub fn over(connection: Connection) -> Self {
+        RedisDriver { connection }
+    }
+
+    async fn read(&self, command: &Cmd, limit: Duration) -> Result<Value, DriverError> {
+        Ok(self
+            .connection
+            .command(command, Effect::Read, limit)
+            .await?)
+    }
+
+    async fn write(&self, command: &Cmd, limit: Duration) -> Result<Value, DriverError> {
+        Ok(self
+            .connection
+            .command(command, Effect::Write, limit)
+            .await?)
+    }
+}
+
+impl StateDriver for RedisDriver {
+    fn backend(&self) -> &'static str {
+        "redis"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new()
+            .with_shared(true)
+            .with_max_value_bytes(MAX_VALUE_BYTES)
+    }
+
+    fn keeps_deadlines(&self) -> bool {
+        true
+    }
+
+    fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
+        Box::pin(async move { reply::bytes(self.read(cmd("GET").arg(key), limit).await?) })
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        keys: &'a [&'a str],
+        limit: Duration,
+    ) -> DriverResult<'a, Vec<Option<Bytes>>> {
+        Box::pin(async move {
+            let chunks = chunked("MGET", keys);
+            let replies = self
+                .connection
+                .pipeline(&chunks, Effect::Read, limit)
+                .await?;
+            let mut values = Vec::with_capacity(keys.len());
+            for chunk in replies {
+                for value in reply::list(chunk)? {
+                    values.push(reply::bytes(value)?);
+                }
+            }
+            if values.len() != keys.len() {
+                return Err(reply::unexpected("one value for each key"));
+            }
+            Ok(values)
+        })
+    }
+
+    fn set<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+        expiry: Expiry,
+        limit: Duration,
+    ) -> DriverResult<'a, ()> {
+        Box::pin(async move {
+            let command = set_command(key, &value, expiry);
+            self.write(&command, limit).await.map(|_| ())
+        })
+    }
+
+    fn set_many<'a>(
+        &'a self,
+        entries: &'a [(&'a str, Bytes)],
+        expiry: Expiry,
+        limit: Duration,
+    ) -> DriverResult<'a, ()> {
+        Box::pin(async move {
+            let mut transaction = pipe();
+            transaction.atomic();
+            for (key, value) in entries {
+                transaction.add_command(set_command(key, value, expiry));
+            }
+            // Only SETs, which fail when they are queued or not at all: nothing or everything.
+            self.connection
+                .pipeline(&transaction, Effect::Write, limit)
+                .await?;
+            Ok(())
+        })
+    }
+
+    fn set_if_absent<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+        expiry: Expiry,
+        limit: Duration,
+    ) -> DriverResult<'a, bool> {
+        Box::pin(async move {
+            let expiry = match expiry {
+                Expiry::Keep => Expiry::Clear,
+                other => other,
+            };
+            let mut command = set_command(key, &value, expiry);
+            command.arg("NX");
+            let reply = self.write(&command, limit).await?;
+            Ok(reply != Value::Nil)
+        })
+    }
+
+    fn delete<'a>(&'a self, keys: &'a [&'a str], limit: Duration) -> DriverResult<'a, u64> {
+        Box::pin(async move {
+            if let [key] = keys {
+                let reply = self.write(cmd("DEL").arg(*key), limit).await?;
+                return Ok(reply::integer(&reply)?.unsigned_abs());
+            }
+            let chunks = chunked("DEL", keys);
+            let replies = self
+                .connection
+                .pipeline(&chunks, Effect::Write, limit)
+                .await?;
+            let counts = replies.iter().map(reply::integer);
+            let deleted: i64 = counts.sum::<Result<i64, DriverError>>()?;
+            Ok(deleted.unsigned_abs())
+        })
+    }
+
+    fn exists<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, bool> {
+        Box::pin(async move { reply::flag(&self.read(cmd("EXISTS").arg(key), limit).await?) })
+    }
+
+    fn increment<'a>(&'a self, key: &'a str, delta: i64, limit: Duration) -> DriverResult<'a, i64> {
+        Box::pin(async move {
+            let command = &mut cmd("INCRBY");
+            reply::integer(&self.write(command.arg(key).arg(delta), limit).await?)
+        })
+    }
+
+    fn expire<'a>(
+        &'a self,
+        key: &'a str,
+        ttl: TtlMillis,
+        limit: Duration,
+    ) -> DriverResult<'a, bool> {
+        Box::pin(async move {
+            let command = &mut cmd("PEXPIRE");
+            reply::flag(&self.write(command.arg(key).arg(ttl.get()), limit).await?)
+        })
+    }
+
+    fn persist<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, bool> {
+        Box::pin(async move { reply::flag(&self.write(cmd("PERSIST").arg(key), limit).await?) })
+    }
+
+    fn ttl<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, TtlState> {
+        Box::pin(async move {
+            let reply = self.read(cmd("PTTL").arg(key), limit).await?;
+            Ok(match reply::integer(&reply)? {
+                -2 => TtlState::Absent,
+                -1 => TtlState::NoExpiry,
+                millis => TtlState::Remaining(Duration::from_millis(millis.unsigned_abs())),
+            })
+        })
+    }
+
+    fn scan<'a>(
+        &'a self,
+        prefix: &'a str,
+        cursor: Option<ScanCursor>,
+        limit: Duration,
+    ) -> DriverResult<'a, ScanPage> {
+        Box::pin(async move {
+            let command = scan::command(prefix, cursor.as_ref());
+            scan::page(self.read(&command, limit).await?)
+        })
+    }
+
+    fn ping(&self, limit: Duration) -> DriverResult<'_, ()> {
+        Box::pin(async move { Ok(self.connection.ping(limit).await?) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.connection.close();
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn set_command(key: &str, value: &Bytes, expiry: Expiry) -> Cmd {
+    let mut set = cmd("SET");
+    set.arg(key).arg(&value[..]);
+    match expiry {
+        Expiry::Clear => {}
+        Expiry::Keep => {
+            set.arg("KEEPTTL");
+        }
+        Expiry::After(ttl) => {
+            set.arg("PX").arg(ttl.get());
+        }
+    }
+    set
+}
+
+fn chunked(name: &str, keys: &[&str]) -> Pipeline {
+    let mut pipeline = pipe();
+    for chunk in keys.chunks(CHUNK) {
+        let mut command = cmd(name);
+        for key in chunk {
+            command.arg(*key);
+        }
+        pipeline.add_command(command);
+    }
+    pipeline
+}

@@ -1,0 +1,38 @@
+//! What the answers of the commands must look like.
+
+use bytes::Bytes;
+use infra_redis::RedisFault;
+use infra_redis::redis::Value;
+
+use crate::driver::DriverError;
+
+pub(super) fn bytes(reply: Value) -> Result<Option<Bytes>, DriverError> {
+    match reply {
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
+        Value::SimpleString(text) => Ok(Some(Bytes::from(text))),
+        _ => Err(unexpected("a string or nothing")),
+    }
+}
+
+pub(super) fn integer(reply: &Value) -> Result<i64, DriverError> {
+    match reply {
+        Value::Int(number) => Ok(*number),
+        _ => Err(unexpected("an integer")),
+    }
+}
+
+pub(super) fn flag(reply: &Value) -> Result<bool, DriverError> {
+    integer(reply).map(|number| number != 0)
+}
+
+pub(super) fn list(reply: Value) -> Result<Vec<Value>, DriverError> {
+    match reply {
+        Value::Array(values) => Ok(values),
+        _ => Err(unexpected("a list")),
+    }
+}
+
+pub(super) fn unexpected(wanted: &str) -> DriverError {
+    RedisFault::protocol(format!("the server did not answer with {wanted}")).into()
+}

@@ -1,0 +1,62 @@
+//! `SCAN` by literal prefix.
+
+use infra_redis::redis::{Cmd, Value, cmd};
+
+use super::reply;
+use crate::driver::{DriverError, ScanCursor, ScanPage};
+
+/// Slots of the keyspace that the server looks at for one page.
+const COUNT: u32 = 500;
+
+pub(super) fn command(prefix: &str, cursor: Option<&ScanCursor>) -> Cmd {
+    let mut scan = cmd("SCAN");
+    scan.arg(cursor.map_or("0", ScanCursor::as_str));
+    if !prefix.is_empty() {
+        scan.arg("MATCH").arg(pattern(prefix));
+    }
+    scan.arg("COUNT").arg(COUNT);
+    scan
+}
+
+/// Keys that are not UTF-8 have no name here and are left out.
+pub(super) fn page(answer: Value) -> Result<ScanPage, DriverError> {
+    let mut parts = reply::list(answer)?.into_iter();
+    let (Some(cursor), Some(keys)) = (parts.next(), parts.next()) else {
+        return Err(reply::unexpected("a cursor and keys"));
+    };
+    let cursor = reply::bytes(cursor)?.unwrap_or_default();
+    let mut names = Vec::new();
+    for key in reply::list(keys)? {
+        let key = reply::bytes(key)?.unwrap_or_default();
+        if let Ok(name) = String::from_utf8(key.into()) {
+            names.push(name);
+        }
+    }
+    let next = match &cursor[..] {
+        b"0" | b"" => None,
+        text => Some(ScanCursor::new(String::from_utf8_lossy(text))),
+    };
+    Ok(ScanPage { keys: names, next })
+}
+
+fn pattern(prefix: &str) -> String {
+    let mut pattern = String::with_capacity(prefix.len() + 8);
+    for character in prefix.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('*');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s41_every_glob_character_is_escaped() {
+        assert_eq!(pattern(r"a*b?[c]\^-{d}"), r"a\*b\?\[c\]\\\^\-{d}*");
+    }
+}

@@ -1,0 +1,109 @@
+//! Calls on several keys.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Effect, StateStore};
+use crate::codec;
+use crate::error::Result;
+use crate::ttl::Ttl;
+
+/// # Several keys
+///
+/// All keys and values are checked before anything is sent: one that is refused refuses the call.
+/// Without keys nothing is sent at all.
+impl StateStore {
+    /// The values under `keys`, in the order of the keys, a `None` where there is none. The same
+    /// key may come more than once.
+    ///
+    /// On Redis more than 512 keys are asked for in several steps, so the answer as a whole is no
+    /// snapshot, and a key of another type (a list) reads as absent.
+    ///
+    /// # Errors
+    /// As [`StateStore::get`]; the first value that is not a `T` fails the call.
+    pub async fn get_many<T: DeserializeOwned>(
+        &self,
+        keys: &[impl AsRef<str>],
+    ) -> Result<Vec<Option<T>>> {
+        const OPERATION: &str = "get_many";
+        let backend_keys = self.keys(OPERATION, keys.iter().map(AsRef::as_ref))?;
+        if backend_keys.is_empty() {
+            self.shared.check_open(OPERATION, None)?;
+            return Ok(Vec::new());
+        }
+        let names: Vec<&str> = backend_keys.iter().map(AsRef::as_ref).collect();
+        let shared = &self.shared;
+        let call = |limit| shared.driver.get_many(&names, limit);
+        let limit = shared.options.bulk_timeout;
+        let values = shared
+            .run(OPERATION, None, Effect::Read, limit, call)
+            .await?;
+        let decoded = values.iter().zip(keys).map(|(value, key)| {
+            value
+                .as_ref()
+                .map(|bytes| codec::decode(bytes))
+                .transpose()
+                .map_err(|cause| shared.error(OPERATION, Some(key.as_ref()), cause))
+        });
+        decoded.collect()
+    }
+
+    /// Stores several values for ever; of two under one key the later wins. Whether others can
+    /// see a part of it is in [`Capabilities::set_many`](crate::Capabilities::set_many).
+    ///
+    /// # Errors
+    /// As [`StateStore::set`].
+    pub async fn set_many(&self, entries: &[(impl AsRef<str>, impl Serialize)]) -> Result<()> {
+        self.set_many_with(entries, Ttl::Clear).await
+    }
+
+    /// [`StateStore::set_many`] that says what becomes of the expiries.
+    ///
+    /// # Errors
+    /// As [`StateStore::set_with`].
+    pub async fn set_many_with(
+        &self,
+        entries: &[(impl AsRef<str>, impl Serialize)],
+        ttl: impl Into<Ttl>,
+    ) -> Result<()> {
+        const OPERATION: &str = "set_many";
+        let shared = &self.shared;
+        let expiry =
+            (ttl.into().checked()).map_err(|cause| shared.error(OPERATION, None, cause))?;
+        let backend_keys = self.keys(OPERATION, entries.iter().map(|(key, _)| key.as_ref()))?;
+        let mut encoded: Vec<(&str, Bytes)> = Vec::with_capacity(entries.len());
+        for ((key, value), backend_key) in entries.iter().zip(&backend_keys) {
+            encoded.push((backend_key, self.encoded(OPERATION, key.as_ref(), value)?));
+        }
+        if encoded.is_empty() {
+            return shared.check_open(OPERATION, None);
+        }
+        let call = |limit| shared.driver.set_many(&encoded, expiry, limit);
+        let limit = shared.options.bulk_timeout;
+        shared
+            .run(OPERATION, None, Effect::Write, limit, call)
+            .await
+    }
+
+    /// Removes the values under `keys` and returns how many there were.
+    ///
+    /// # Errors
+    /// As [`StateStore::delete`]; on Redis, where more than 512 keys are removed in several
+    /// steps, some may then be gone already.
+    pub async fn delete_many(&self, keys: &[impl AsRef<str>]) -> Result<u64> {
+        const OPERATION: &str = "delete_many";
+        let backend_keys = self.keys(OPERATION, keys.iter().map(AsRef::as_ref))?;
+        if backend_keys.is_empty() {
+            self.shared.check_open(OPERATION, None)?;
+            return Ok(0);
+        }
+        let names: Vec<&str> = backend_keys.iter().map(AsRef::as_ref).collect();
+        let shared = &self.shared;
+        let call = |limit| shared.driver.delete(&names, limit);
+        let limit = shared.options.bulk_timeout;
+        shared
+            .run(OPERATION, None, Effect::Write, limit, call)
+            .await
+    }
+}

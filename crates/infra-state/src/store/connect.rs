@@ -1,0 +1,96 @@
+//! Stores by name or by URL.
+
+use std::sync::Arc;
+
+use infra_core::mask_url;
+
+use super::StateStore;
+use super::options::{StateOptions, StoreOptions};
+use crate::driver::DriverError;
+use crate::error::{Error, ErrorKind, Result};
+use crate::memory::{MemoryDriver, MemoryOptions};
+
+const BACKENDS: [&str; 2] = ["memory", "redis"];
+
+/// Makes a store of the backend with this name: `memory` or `redis`, in any case.
+///
+/// ```
+/// use infra_state::{StateOptions, create_state_store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), infra_state::Error> {
+/// let store = create_state_store("memory", StateOptions::new()).await?;
+/// assert_eq!(store.backend(), "memory");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::UnknownBackend`] with a suggestion; [`ErrorKind::NotCompiled`] with the feature to
+/// enable; [`ErrorKind::InvalidUrl`]; and, unless lazy, what stands in the way of a connection:
+/// [`ErrorKind::Unavailable`] or [`ErrorKind::Auth`].
+pub async fn create_state_store(backend: &str, options: StateOptions) -> Result<StateStore> {
+    match backend.trim().to_ascii_lowercase().as_str() {
+        "memory" => Ok(memory(options.memory, options.store)),
+        "redis" => redis(options).await,
+        _ => Err(unknown_backend(backend)),
+    }
+}
+
+pub(super) async fn connect(url: &str) -> Result<StateStore> {
+    let url = url.trim();
+    match url
+        .split_once("://")
+        .map(|(scheme, _)| scheme.to_ascii_lowercase())
+    {
+        Some(scheme) if scheme == "memory" => Ok(memory(MemoryOptions::new(), StoreOptions::new())),
+        Some(scheme) if scheme == "redis" || scheme == "rediss" => {
+            redis(StateOptions::new().url(url)).await
+        }
+        _ => {
+            let message = format!(
+                "`{}` begins with no known scheme: use memory://, redis:// or rediss://",
+                mask_url(url)
+            );
+            Err(failed("state", ErrorKind::InvalidUrl, message))
+        }
+    }
+}
+
+pub(super) fn memory(memory: MemoryOptions, store: StoreOptions) -> StateStore {
+    StateStore::from_driver(Arc::new(MemoryDriver::new(memory)), store)
+}
+
+#[cfg(feature = "redis")]
+async fn redis(options: StateOptions) -> Result<StateStore> {
+    let driver = crate::redis::RedisDriver::connect(&options)
+        .await
+        .map_err(|cause| Error::new("connect", None, "redis", cause))?;
+    Ok(StateStore::from_driver(Arc::new(driver), options.store))
+}
+
+#[cfg(not(feature = "redis"))]
+async fn redis(_: StateOptions) -> Result<StateStore> {
+    let message = "this program was built without it: enable the feature `redis`";
+    Err(failed("redis", ErrorKind::NotCompiled, message.to_owned()))
+}
+
+fn unknown_backend(name: &str) -> Error {
+    let wanted = name.trim().to_ascii_lowercase();
+    let near = BACKENDS
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(known, &wanted), known))
+        .min()
+        .filter(|(distance, _)| *distance <= 2);
+    let hint = match near {
+        Some((_, known)) => format!("did you mean `{known}`?"),
+        None => format!("known are {}", BACKENDS.join(", ")),
+    };
+    let shown: String = name.chars().take(40).flat_map(char::escape_debug).collect();
+    let message = format!("there is no state backend `{shown}`: {hint}");
+    failed("state", ErrorKind::UnknownBackend, message)
+}
+
+fn failed(backend: &'static str, kind: ErrorKind, message: String) -> Error {
+    Error::new("connect", None, backend, DriverError::new(kind, message))
+}

@@ -1,0 +1,157 @@
+//! Options of a store, and of the factory that makes one by name.
+
+use std::time::Duration;
+
+use infra_core::Secret;
+
+use crate::memory::MemoryOptions;
+
+/// What the portable handle adds to a driver: deadlines and bounds.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    pub(crate) read_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) bulk_timeout: Duration,
+    pub(crate) max_value_bytes: usize,
+    pub(crate) max_scan_keys: usize,
+}
+
+impl StoreOptions {
+    /// 2 s for a read or a write, 10 s for calls over many keys and a page of a scan, values up
+    /// to 16 MiB, scans up to 10 million keys.
+    pub const fn new() -> Self {
+        StoreOptions {
+            read_timeout: Duration::from_secs(2),
+            write_timeout: Duration::from_secs(2),
+            bulk_timeout: Duration::from_secs(10),
+            max_value_bytes: 16 * 1024 * 1024,
+            max_scan_keys: 10_000_000,
+        }
+    }
+
+    /// The deadline of `get`, `exists`, `ttl` and `ping`. At least 1 ms.
+    #[must_use]
+    pub const fn read_timeout(mut self, limit: Duration) -> Self {
+        self.read_timeout = at_least_one_ms(limit);
+        self
+    }
+
+    /// The deadline of calls that write one key. At least 1 ms.
+    #[must_use]
+    pub const fn write_timeout(mut self, limit: Duration) -> Self {
+        self.write_timeout = at_least_one_ms(limit);
+        self
+    }
+
+    /// The deadline of calls over many keys, and of each page of a scan. At least 1 ms.
+    #[must_use]
+    pub const fn bulk_timeout(mut self, limit: Duration) -> Self {
+        self.bulk_timeout = at_least_one_ms(limit);
+        self
+    }
+
+    /// The largest encoded value in bytes. One large value holds up every caller of a shared
+    /// connection.
+    #[must_use]
+    pub const fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.max_value_bytes = bytes;
+        self
+    }
+
+    /// The most keys one scan returns where repetitions must be found; it costs 8 bytes a key.
+    /// Beyond that the scan fails.
+    #[must_use]
+    pub const fn max_scan_keys(mut self, keys: usize) -> Self {
+        self.max_scan_keys = keys;
+        self
+    }
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions::new()
+    }
+}
+
+const fn at_least_one_ms(limit: Duration) -> Duration {
+    if limit.as_nanos() < 1_000_000 {
+        Duration::from_millis(1)
+    } else {
+        limit
+    }
+}
+
+/// What [`create_state_store`](crate::create_state_store) needs; each backend reads what concerns
+/// it.
+#[derive(Debug, Clone)]
+pub struct StateOptions {
+    pub(crate) url: Option<Secret>,
+    pub(crate) store: StoreOptions,
+    pub(crate) memory: MemoryOptions,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) lazy: bool,
+    pub(crate) client_name: Option<String>,
+}
+
+impl StateOptions {
+    /// The defaults: `redis://localhost:6379` for Redis, connected at once, within 5 s.
+    pub fn new() -> Self {
+        StateOptions {
+            url: None,
+            store: StoreOptions::new(),
+            memory: MemoryOptions::new(),
+            connect_timeout: Duration::from_secs(5),
+            lazy: false,
+            client_name: None,
+        }
+    }
+
+    /// The server, for backends that have one.
+    #[must_use]
+    pub fn url(mut self, url: impl Into<Secret>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// Deadlines and bounds.
+    #[must_use]
+    pub fn store(mut self, options: StoreOptions) -> Self {
+        self.store = options;
+        self
+    }
+
+    /// Options of the memory driver.
+    #[must_use]
+    pub fn memory(mut self, options: MemoryOptions) -> Self {
+        self.memory = options;
+        self
+    }
+
+    /// The limit for one attempt to connect. Default 5 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Connect at the first call instead of at once; then an unreachable server is no error at
+    /// the start. Default false.
+    #[must_use]
+    pub fn lazy(mut self, lazy: bool) -> Self {
+        self.lazy = lazy;
+        self
+    }
+
+    /// The name under which the server lists the connection.
+    #[must_use]
+    pub fn client_name(mut self, name: impl Into<String>) -> Self {
+        self.client_name = Some(name.into());
+        self
+    }
+}
+
+impl Default for StateOptions {
+    fn default() -> Self {
+        StateOptions::new()
+    }
+}
