@@ -32,15 +32,14 @@ struct NodeEvent<'a> {
     duration_ms: f64,
 }
 
-/// How an attempt series ended, and what it took.
-struct Ended {
-    result: Result<Value, AttemptError>,
+/// What a series of attempts took.
+struct Effort {
     attempts: u32,
     took: Duration,
 }
 
 impl Run<'_> {
-    /// Runs node `number` and records how it ended.
+    /// Runs node `number` and records how it effort.
     pub(super) async fn step(&self, number: usize) -> Result<usize, Stop> {
         let (entry, guard) = self.node(number)?;
         if let Some(gate) = &self.runtime.gate
@@ -55,21 +54,19 @@ impl Run<'_> {
         }
         tracing::info!(node_id = &*entry.id, "node_execution_started");
         let context = self.node_context(entry);
-        let ended = self.runtime.attempts(entry, guard, &context).await;
-        match &ended.result {
+        let (result, effort) = self.runtime.attempts(entry, guard, &context).await;
+        match result {
             Ok(output) => {
-                let output = to_raw_value(output).map_err(|e| self.unencodable(entry, e))?;
-                self.completed(entry, &output, &ended).await?;
-                if let Ok(value) = ended.result {
-                    self.keep_output(number, value);
-                }
+                let raw = to_raw_value(&output).map_err(|e| self.unencodable(entry, e))?;
+                self.completed(entry, &raw, effort).await?;
+                self.keep_output(number, output);
                 Ok(number)
             }
-            Err(_) => Err(self.failed(entry, ended).await),
+            Err(error) => Err(self.failed(entry, error, effort).await),
         }
     }
 
-    async fn completed(&self, entry: &Entry, output: &RawValue, ended: &Ended) -> Result<(), Stop> {
+    async fn completed(&self, entry: &Entry, output: &RawValue, effort: Effort) -> Result<(), Stop> {
         let total = self.runtime.graph.node_count();
         let text = {
             let mut draft = self.draft.lock().await;
@@ -80,7 +77,7 @@ impl Run<'_> {
             self.store(draft.render(status, None)).await
         };
         text?;
-        let event = self.event(entry, Status::Completed.as_str(), ended);
+        let event = self.event(entry, Status::Completed.as_str(), &effort);
         self.publish(NodeEvent {
             outputs: Some(output),
             ..event
@@ -89,24 +86,21 @@ impl Run<'_> {
         tracing::info!(
             node_id = &*entry.id,
             status = Status::Completed.as_str(),
-            attempts = ended.attempts,
-            duration_ms = millis(ended.took),
+            attempts = effort.attempts,
+            duration_ms = millis(effort.took),
             "node_execution_completed"
         );
         Ok(())
     }
 
-    async fn failed(&self, entry: &Entry, ended: Ended) -> Stop {
-        let Err(error) = &ended.result else {
-            return self.stop(entry, AttemptError::Panicked(String::new()));
-        };
+    async fn failed(&self, entry: &Entry, error: AttemptError, effort: Effort) -> Stop {
         let halted = matches!(error, AttemptError::Denied(_));
         let status = if halted { Status::Halted } else { Status::Failed };
         let text = error.to_string();
         if error.outcome() == Outcome::NotApplied {
             self.draft.lock().await.withdraw(&entry.id);
         }
-        let event = self.event(entry, status.as_str(), &ended);
+        let event = self.event(entry, status.as_str(), &effort);
         self.publish(NodeEvent {
             error: Some(&text),
             ..event
@@ -115,15 +109,12 @@ impl Run<'_> {
         tracing::warn!(
             node_id = &*entry.id,
             status = status.as_str(),
-            attempts = ended.attempts,
-            duration_ms = millis(ended.took),
+            attempts = effort.attempts,
+            duration_ms = millis(effort.took),
             error = %text,
             "node_execution_failed"
         );
-        match ended.result {
-            Err(error) => self.stop(entry, error),
-            Ok(_) => self.stop(entry, AttemptError::Panicked(text)),
-        }
+        self.stop(entry, error)
     }
 
     fn stop(&self, entry: &Entry, error: AttemptError) -> Stop {
@@ -145,7 +136,7 @@ impl Run<'_> {
         }
     }
 
-    fn event<'a>(&'a self, entry: &'a Entry, status: &'static str, ended: &Ended) -> NodeEvent<'a> {
+    fn event<'a>(&'a self, entry: &'a Entry, status: &'static str, effort: &Effort) -> NodeEvent<'a> {
         NodeEvent {
             execution_id: self.id().as_str(),
             graph_id: self.runtime.graph.id(),
@@ -153,8 +144,8 @@ impl Run<'_> {
             status,
             outputs: None,
             error: None,
-            attempts: ended.attempts,
-            duration_ms: millis(ended.took),
+            attempts: effort.attempts,
+            duration_ms: millis(effort.took),
         }
     }
 
@@ -173,7 +164,12 @@ impl Run<'_> {
 
 impl Inner {
     /// Attempts until one succeeds or the policy ends the series.
-    async fn attempts(&self, entry: &Entry, guard: &Guard, context: &NodeContext) -> Ended {
+    async fn attempts(
+        &self,
+        entry: &Entry,
+        guard: &Guard,
+        context: &NodeContext,
+    ) -> (Result<Value, AttemptError>, Effort) {
         let began = self.clock.now();
         let count = AtomicU32::new(0);
         let once = || {
@@ -185,11 +181,11 @@ impl Inner {
             None => once().await,
             Some(retry) => retry.run(once).await.map_err(|e| e.into_inner()),
         };
-        Ended {
-            result,
+        let effort = Effort {
             attempts: count.into_inner(),
             took: self.clock.now().since(began),
-        }
+        };
+        (result, effort)
     }
 }
 
