@@ -24,6 +24,8 @@ pub(super) enum AttemptError {
     TimedOut(TimedOut),
     Panicked(String),
     Node(NodeError),
+    /// The deadline of the retry policy passed before an attempt had ended.
+    Deadline(String),
 }
 
 impl Inner {
@@ -77,7 +79,7 @@ impl AttemptError {
         let kind = match &self {
             AttemptError::Denied(_) => ErrorKind::Halted,
             AttemptError::Rejected(_) => ErrorKind::BreakerOpen,
-            AttemptError::TimedOut(_) => ErrorKind::NodeTimeout,
+            AttemptError::TimedOut(_) | AttemptError::Deadline(_) => ErrorKind::NodeTimeout,
             AttemptError::Panicked(_) => ErrorKind::NodePanicked,
             AttemptError::Node(_) => ErrorKind::NodeFailed,
         };
@@ -86,7 +88,7 @@ impl AttemptError {
             AttemptError::Denied(denied) => error.caused_by(denied),
             AttemptError::Rejected(rejected) => error.caused_by(rejected),
             AttemptError::TimedOut(late) => error.caused_by(late),
-            AttemptError::Panicked(text) => error.caused_by(text),
+            AttemptError::Panicked(text) | AttemptError::Deadline(text) => error.caused_by(text),
             AttemptError::Node(node) => error.caused_by(node.into_error()),
         }
     }
@@ -100,6 +102,7 @@ impl fmt::Display for AttemptError {
             AttemptError::TimedOut(late) => late.fmt(f),
             AttemptError::Panicked(text) => write!(f, "panicked: {text}"),
             AttemptError::Node(error) => error.fmt(f),
+            AttemptError::Deadline(text) => f.write_str(text),
         }
     }
 }
@@ -109,7 +112,7 @@ impl Classify for AttemptError {
         match self {
             AttemptError::Denied(_) | AttemptError::Panicked(_) => Class::Permanent,
             AttemptError::Rejected(rejected) => rejected.class(),
-            AttemptError::TimedOut(late) => late.class(),
+            AttemptError::TimedOut(_) | AttemptError::Deadline(_) => Class::Transient,
             AttemptError::Node(error) => error.class(),
         }
     }
@@ -118,6 +121,7 @@ impl Classify for AttemptError {
         match self {
             AttemptError::Denied(_) | AttemptError::Rejected(_) => Outcome::NotApplied,
             AttemptError::TimedOut(_) | AttemptError::Panicked(_) => Outcome::Unknown,
+            AttemptError::Deadline(_) => Outcome::Unknown,
             AttemptError::Node(error) => error.outcome(),
         }
     }

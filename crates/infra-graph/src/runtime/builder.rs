@@ -147,7 +147,7 @@ impl RuntimeBuilder {
                 events: self.events,
                 gate,
                 checkpoint_ttl: self.checkpoint_ttl,
-                checkpoint_retry: checkpoint_retry(&clock),
+                checkpoint_retry: checkpoint_retry(&clock)?,
                 clock,
                 concurrency: self.concurrency,
                 bot_id: self.bot_id,
@@ -172,10 +172,14 @@ impl RuntimeBuilder {
             let builder = CircuitBreaker::builder(name).config(self.breaker.clone());
             builder.clock(clock.clone()).build()
         });
-        let retry = options.retry.clone().or_else(|| self.retry.clone());
+        let policy = options.retry.as_ref().or(self.retry.as_ref());
+        let retry = policy.map(|policy| {
+            let policy = policy.to_builder().idempotent(options.idempotent);
+            policy.clock(clock.clone()).build()
+        });
         Ok(Guard {
             timeout: options.timeout.unwrap_or(self.timeout),
-            retry: retry.map(|r| r.idempotent(options.idempotent).clock(clock.clone())),
+            retry: retry.transpose()?,
             breaker: breaker.transpose()?,
         })
     }
@@ -204,13 +208,14 @@ impl RuntimeBuilder {
 }
 
 /// Bridges a short disturbance of the store; a longer one fails the execution, which can resume.
-fn checkpoint_retry(clock: &SharedClock) -> Retry {
+fn checkpoint_retry(clock: &SharedClock) -> Result<Retry, BuildError> {
     Retry::exponential()
         .max_attempts(3)
         .base(Duration::from_millis(20))
         .cap(Duration::from_millis(500))
         .idempotent(true)
         .clock(clock.clone())
+        .build()
 }
 
 impl fmt::Debug for RuntimeBuilder {

@@ -238,7 +238,10 @@ impl Inner {
             self.state.set_bytes_with(&key, bytes.clone(), ttl)
         };
         let written = self.checkpoint_retry.run(write).await;
-        written.map_err(|e| store_error(id, e.into_inner()))
+        written.map_err(|e| match e.into_inner() {
+            Some(error) => store_error(id, error),
+            None => Error::new(ErrorKind::Checkpoint, id.as_str()),
+        })
     }
 
     fn beginning<'a>(&'a self, id: &'a CorrelationId, inputs: &'a Value) -> Beginning<'a> {

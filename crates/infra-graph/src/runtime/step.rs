@@ -179,7 +179,10 @@ impl Inner {
         };
         let result = match &guard.retry {
             None => once().await,
-            Some(retry) => retry.run(once).await.map_err(|e| e.into_inner()),
+            Some(retry) => retry.run(once).await.map_err(|ended| {
+                let text = ended.to_string();
+                ended.into_inner().unwrap_or(AttemptError::Deadline(text))
+            }),
         };
         let effort = Effort {
             attempts: count.into_inner(),
