@@ -218,7 +218,10 @@ mod tests {
     fn later_checkpoints_keep_the_facts_of_the_first() {
         let mut draft = draft();
         let first: Checkpoint = serde_json::from_str(&draft.render(Status::Running, None)).unwrap();
-        draft.complete(&"price".into(), &to_raw_value(&json!({"close": 1.5})).unwrap());
+        draft.complete(
+            &"price".into(),
+            &to_raw_value(&json!({"close": 1.5})).unwrap(),
+        );
         draft.complete(&"sig\"nal".into(), &to_raw_value(&json!(true)).unwrap());
         let text = draft.render(Status::Failed, Some("a \"quoted\" error"));
         let later: Checkpoint = serde_json::from_str(&text).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infra_core::CorrelationId;
-use serde::de::{Deserialize, DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, Status};
@@ -44,7 +44,14 @@ impl Execution {
     pub(crate) fn from_checkpoint(id: CorrelationId, stored: Checkpoint) -> Self {
         let outputs = stored.outputs.into_iter();
         let outputs = outputs.map(|(node, output)| (node.into(), Arc::new(output)));
-        Execution::new(id, stored.status, outputs.collect(), Duration::ZERO, 0, None)
+        Execution::new(
+            id,
+            stored.status,
+            outputs.collect(),
+            Duration::ZERO,
+            0,
+            None,
+        )
     }
 
     /// The execution's id.

@@ -162,7 +162,9 @@ impl GraphBuilder {
 
     fn number_nodes(&self, problems: &mut Vec<GraphProblem>) -> HashMap<&str, usize> {
         let unusable = |id: &str| {
-            id.is_empty() || id.len() > StrategyGraph::MAX_ID_LEN || id.chars().any(char::is_control)
+            id.is_empty()
+                || id.len() > StrategyGraph::MAX_ID_LEN
+                || id.chars().any(char::is_control)
         };
         if unusable(&self.id) {
             problems.push(GraphProblem::InvalidId(self.id.escape_debug().to_string()));
@@ -393,7 +395,11 @@ mod tests {
 
     #[test]
     fn a_repeated_edge_counts_once() {
-        let graph = nodes(&["a", "b"]).edge("a", "b").edge("a", "b").build().unwrap();
+        let graph = nodes(&["a", "b"])
+            .edge("a", "b")
+            .edge("a", "b")
+            .build()
+            .unwrap();
         assert_eq!(graph.entries()[1].predecessors, [0]);
     }
 

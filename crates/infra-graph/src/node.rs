@@ -7,7 +7,7 @@ use std::time::Duration;
 use infra_core::{BoxFuture, CorrelationId};
 use infra_emergency::Action;
 use infra_resilience::Retry;
-use serde::de::{Deserialize, DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::NodeError;
@@ -148,9 +148,11 @@ fn read<T: DeserializeOwned>(
     what: &str,
     name: &str,
 ) -> Result<T, NodeError> {
-    let value = value.ok_or_else(|| NodeError::permanent(format!("there is no {what} '{name}'")))?;
-    T::deserialize(value)
-        .map_err(|e| NodeError::permanent(format!("{what} '{name}' has another shape")).caused_by(e))
+    let value =
+        value.ok_or_else(|| NodeError::permanent(format!("there is no {what} '{name}'")))?;
+    T::deserialize(value).map_err(|e| {
+        NodeError::permanent(format!("{what} '{name}' has another shape")).caused_by(e)
+    })
 }
 
 impl fmt::Debug for NodeContext {

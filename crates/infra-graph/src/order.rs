@@ -46,9 +46,8 @@ pub(crate) fn topological(successors: &[Vec<usize>]) -> Result<Vec<usize>, Vec<u
 fn cycle(successors: &[Vec<usize>], waiting_for: &[usize]) -> Vec<usize> {
     let stuck = |node: usize| waiting_for.get(node).is_some_and(|count| *count > 0);
     let predecessor = |node: usize| {
-        (0..successors.len()).find(|&from| {
-            stuck(from) && successors.get(from).is_some_and(|to| to.contains(&node))
-        })
+        (0..successors.len())
+            .find(|&from| stuck(from) && successors.get(from).is_some_and(|to| to.contains(&node)))
     };
     let mut walked: Vec<usize> = Vec::new();
     let mut at = (0..successors.len()).find(|&node| stuck(node));
@@ -56,8 +55,9 @@ fn cycle(successors: &[Vec<usize>], waiting_for: &[usize]) -> Vec<usize> {
         if let Some(met) = walked.iter().position(|&seen| seen == node) {
             let mut found = walked.split_off(met);
             found.reverse();
-            let lowest = found.iter().enumerate().min_by_key(|(_, node)| **node);
-            found.rotate_left(lowest.map_or(0, |(at, _)| at));
+            let lowest = found.iter().min().copied();
+            let start = found.iter().position(|node| Some(*node) == lowest);
+            found.rotate_left(start.unwrap_or(0));
             return found;
         }
         walked.push(node);
@@ -74,7 +74,10 @@ mod tests {
     #[test]
     fn ties_are_broken_by_declaration() {
         assert_eq!(topological(&[vec![], vec![0], vec![0]]), Ok(vec![1, 2, 0]));
-        assert_eq!(topological(&[vec![3], vec![3], vec![], vec![]]), Ok(vec![0, 1, 2, 3]));
+        assert_eq!(
+            topological(&[vec![3], vec![3], vec![], vec![]]),
+            Ok(vec![0, 1, 2, 3])
+        );
     }
 
     #[test]

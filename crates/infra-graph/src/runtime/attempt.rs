@@ -38,7 +38,10 @@ impl Inner {
     ) -> Result<Value, AttemptError> {
         // Held until the attempt has ended: a drain waits for it.
         let _inside = match &self.gate {
-            Some(gate) => Some(gate.enter(entry.options.action).map_err(AttemptError::Denied)?),
+            Some(gate) => Some(
+                gate.enter(entry.options.action)
+                    .map_err(AttemptError::Denied)?,
+            ),
             None => None,
         };
         let Some(breaker) = &guard.breaker else {
@@ -83,7 +86,9 @@ impl AttemptError {
             AttemptError::Panicked(_) => ErrorKind::NodePanicked,
             AttemptError::Node(_) => ErrorKind::NodeFailed,
         };
-        let error = Error::new(kind, execution_id).at_node(node_id).classified(&self);
+        let error = Error::new(kind, execution_id)
+            .at_node(node_id)
+            .classified(&self);
         match self {
             AttemptError::Denied(denied) => error.caused_by(denied),
             AttemptError::Rejected(rejected) => error.caused_by(rejected),

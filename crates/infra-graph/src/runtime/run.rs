@@ -1,7 +1,7 @@
 //! One execution from its first node to its last.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
@@ -113,7 +113,7 @@ impl<'a> Run<'a> {
         let done = self.draft.lock().await.completed_count();
         tracing::info!(node_count = nodes, nodes_completed = done, "{beginning}");
         match self.nodes().await {
-            Ok(()) => Ok(self.completed()),
+            Ok(()) => Ok(self.ended()),
             Err(stop) => self.stopped(stop).await,
         }
     }
@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
 
     fn release(&self, done: usize, waiting: &mut [Option<usize>], ready: &mut BTreeSet<usize>) {
         let entries = self.runtime.graph.entries().iter().enumerate();
-        for (number, entry) in entries.filter(|(_, e)| e.predecessors.contains(&done)) {
+        for (number, _) in entries.filter(|(_, e)| e.predecessors.contains(&done)) {
             if let Some(Some(open)) = waiting.get_mut(number) {
                 *open -= 1;
                 if *open == 0 {
@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn completed(self) -> Execution {
+    fn ended(self) -> Execution {
         let execution = self.into_execution(Status::Completed, None);
         tracing::info!(
             status = Status::Completed.as_str(),
@@ -185,7 +185,11 @@ impl<'a> Run<'a> {
     /// When that write fails too, the earlier checkpoint still says `running`, from which a resume
     /// goes on just the same; the first error is the one to report.
     async fn stopped(self, stop: Stop) -> Result<Execution> {
-        let status = if stop.halted { Status::Halted } else { Status::Failed };
+        let status = if stop.halted {
+            Status::Halted
+        } else {
+            Status::Failed
+        };
         let text = stop.error.to_string();
         {
             let mut draft = self.draft.lock().await;

@@ -66,13 +66,22 @@ impl Run<'_> {
         }
     }
 
-    async fn completed(&self, entry: &Entry, output: &RawValue, effort: Effort) -> Result<(), Stop> {
+    async fn completed(
+        &self,
+        entry: &Entry,
+        output: &RawValue,
+        effort: Effort,
+    ) -> Result<(), Stop> {
         let total = self.runtime.graph.node_count();
         let text = {
             let mut draft = self.draft.lock().await;
             draft.complete(&entry.id, output);
             let last = draft.completed_count() == total;
-            let status = if last { Status::Completed } else { Status::Running };
+            let status = if last {
+                Status::Completed
+            } else {
+                Status::Running
+            };
             // Stored under the lock: a checkpoint never overtakes a later one.
             self.store(draft.render(status, None)).await
         };
@@ -95,7 +104,11 @@ impl Run<'_> {
 
     async fn failed(&self, entry: &Entry, error: AttemptError, effort: Effort) -> Stop {
         let halted = matches!(error, AttemptError::Denied(_));
-        let status = if halted { Status::Halted } else { Status::Failed };
+        let status = if halted {
+            Status::Halted
+        } else {
+            Status::Failed
+        };
         let text = error.to_string();
         if error.outcome() == Outcome::NotApplied {
             self.draft.lock().await.withdraw(&entry.id);
@@ -136,7 +149,12 @@ impl Run<'_> {
         }
     }
 
-    fn event<'a>(&'a self, entry: &'a Entry, status: &'static str, effort: &Effort) -> NodeEvent<'a> {
+    fn event<'a>(
+        &'a self,
+        entry: &'a Entry,
+        status: &'static str,
+        effort: &Effort,
+    ) -> NodeEvent<'a> {
         NodeEvent {
             execution_id: self.id().as_str(),
             graph_id: self.runtime.graph.id(),
