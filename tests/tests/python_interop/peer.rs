@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub struct Python {
+pub(crate) struct Python {
     process: Child,
     answers: Receiver<String>,
 }
 
 impl Python {
     /// Starts the program, connected to the server at `url`.
-    pub fn start(url: &str) -> Self {
+    pub(crate) fn start(url: &str) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/peer.py");
         let mut process = Command::new(interpreter())
             // No compiled files in the source tree.
@@ -32,16 +32,22 @@ impl Python {
         let output = BufReader::new(process.stdout.take().unwrap());
         let (sender, answers) = channel();
         thread::spawn(move || {
-            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+            output
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
         });
         Self { process, answers }
     }
 
     /// Runs one command of `peer.py`.
-    pub fn run(&mut self, command: Value) -> Value {
+    pub(crate) fn run(&mut self, command: Value) -> Value {
         let input = self.process.stdin.as_mut().unwrap();
         writeln!(input, "{command}").expect("the program listens");
-        let line = self.answers.recv_timeout(ANSWER_TIMEOUT).expect("the program answers");
+        let line = self
+            .answers
+            .recv_timeout(ANSWER_TIMEOUT)
+            .expect("the program answers");
         let answer: Value = serde_json::from_str(&line).unwrap();
         match answer.get("ok") {
             Some(value) => value.clone(),
@@ -49,40 +55,27 @@ impl Python {
         }
     }
 
-    pub fn get(&mut self, key: &str) -> Value {
+    pub(crate) fn get(&mut self, key: &str) -> Value {
         self.run(json!({"op": "get", "key": key}))
     }
 
-    pub fn set(&mut self, key: &str, value: Value) {
+    pub(crate) fn set(&mut self, key: &str, value: Value) {
         self.run(json!({"op": "set", "key": key, "value": value}));
     }
 
-    pub fn set_for(&mut self, key: &str, value: Value, seconds: u64) {
+    pub(crate) fn set_for(&mut self, key: &str, value: Value, seconds: u64) {
         self.run(json!({"op": "set", "key": key, "value": value, "ttl": seconds}));
     }
 
-    pub fn exists(&mut self, key: &str) -> bool {
+    pub(crate) fn exists(&mut self, key: &str) -> bool {
         self.run(json!({"op": "exists", "key": key})) == json!(true)
     }
 
     /// Redis' own answer: milliseconds, -1 without expiry, -2 without key.
-    pub fn remaining_ms(&mut self, key: &str) -> i64 {
-        self.run(json!({"op": "remaining_ms", "key": key})).as_i64().unwrap()
-    }
-
-    pub fn publish(&mut self, channel: &str, event: Value) {
-        self.run(json!({"op": "publish", "channel": channel, "event": event}));
-    }
-
-    /// Subscribes and waits for the server's confirmation.
-    pub fn subscribe(&mut self, channel: &str) {
-        self.run(json!({"op": "subscribe", "channel": channel}));
-    }
-
-    /// The next event as Python decoded it.
-    pub fn next_event(&mut self) -> Value {
-        let found = self.run(json!({"op": "next_event", "seconds": 10}));
-        found.get("event").expect("an event arrives within 10 s").clone()
+    pub(crate) fn remaining_ms(&mut self, key: &str) -> i64 {
+        self.run(json!({"op": "remaining_ms", "key": key}))
+            .as_i64()
+            .unwrap()
     }
 }
 

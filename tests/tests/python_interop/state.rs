@@ -84,7 +84,13 @@ async fn typed_values_go_both_ways() {
     seen["quantity"] = json!(-30);
     python.set(&name, seen);
     let read: Position = store.get(&name).await.unwrap().unwrap();
-    assert_eq!(read, Position { quantity: -30, ..position });
+    assert_eq!(
+        read,
+        Position {
+            quantity: -30,
+            ..position
+        }
+    );
     store.delete(&name).await.unwrap();
 }
 
@@ -122,22 +128,36 @@ async fn counters_are_shared_and_keep_their_expiry() {
 async fn expiry_is_one_for_both_sides() {
     let (store, mut python, name) = both().await;
     python.set_for(&name, json!("soon gone"), 60);
-    let TtlState::Remaining(left) = store.ttl(&name).await.unwrap() else { panic!("no expiry") };
-    assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60), "{left:?}");
+    let TtlState::Remaining(left) = store.ttl(&name).await.unwrap() else {
+        panic!("no expiry")
+    };
+    assert!(
+        left > Duration::from_secs(50) && left <= Duration::from_secs(60),
+        "{left:?}"
+    );
     // A write without TTL clears it, whoever makes it.
     store.set(&name, &1).await.unwrap();
     assert_eq!(python.remaining_ms(&name), -1);
-    store.set_with(&name, &2, Duration::from_millis(1500)).await.unwrap();
+    store
+        .set_with(&name, &2, Duration::from_millis(1500))
+        .await
+        .unwrap();
     let left = python.remaining_ms(&name);
     assert!((1..=1500).contains(&left), "{left}");
     store.set_with(&name, &3, Ttl::Keep).await.unwrap();
     assert!((1..=1500).contains(&python.remaining_ms(&name)));
     python.set(&name, json!(4));
     assert_eq!(store.ttl(&name).await.unwrap(), TtlState::NoExpiry);
-    store.set_with(&name, &5, Duration::from_millis(30)).await.unwrap();
+    store
+        .set_with(&name, &5, Duration::from_millis(30))
+        .await
+        .unwrap();
     let end = std::time::Instant::now() + Duration::from_secs(10);
     while python.exists(&name) {
-        assert!(std::time::Instant::now() < end, "the key outlives its 30 ms");
+        assert!(
+            std::time::Instant::now() < end,
+            "the key outlives its 30 ms"
+        );
     }
     assert_eq!(store.get::<Value>(&name).await.unwrap(), None);
     assert_eq!(store.ttl(&name).await.unwrap(), TtlState::Absent);
@@ -147,8 +167,12 @@ async fn expiry_is_one_for_both_sides() {
 async fn many_keys_go_both_ways() {
     let (store, mut python, name) = both().await;
     let keys: Vec<String> = (0..50).map(|number| format!("{name}:{number}")).collect();
-    let items: serde_json::Map<_, _> =
-        keys.iter().take(25).zip(0..).map(|(key, value)| (key.clone(), json!(value))).collect();
+    let items: serde_json::Map<_, _> = keys
+        .iter()
+        .take(25)
+        .zip(0..)
+        .map(|(key, value)| (key.clone(), json!(value)))
+        .collect();
     python.run(json!({"op": "set_many", "items": items}));
     let entries: Vec<_> = keys.iter().skip(25).zip(25..).collect();
     store.set_many(&entries).await.unwrap();
