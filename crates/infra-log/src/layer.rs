@@ -10,6 +10,7 @@ use tracing_core::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
+use crate::capture::{self, CapturedEvent};
 use crate::collect::{Collector, Rules};
 use crate::fields::{Fields, Stored};
 use crate::format::{Head, Key, Shape, Walk};
@@ -20,7 +21,16 @@ use crate::writer::Sink;
 #[derive(Debug)]
 pub(crate) struct LogLayer {
     pub(crate) shape: Arc<Shape>,
-    pub(crate) sink: Arc<Sink>,
+    pub(crate) destination: Destination,
+}
+
+/// What becomes of an event.
+#[derive(Debug)]
+pub(crate) enum Destination {
+    /// A line.
+    Lines(Arc<Sink>),
+    /// A value for the test that caused it.
+    Captures,
 }
 
 /// Several layers can record the same span, each by its own rules.
@@ -115,6 +125,9 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
+        if matches!(self.destination, Destination::Captures) && context::observer().is_none() {
+            return;
+        }
         let time = Timestamp::now();
         let mut scratch = Scratch::take();
         let bridged = bridged(event);
@@ -126,35 +139,57 @@ where
             level: *metadata.level(),
             target: metadata.target(),
         };
-        self.render(&mut scratch, &head, event, ctx.event_scope(event));
-        self.sink.write(head.level, &scratch.line);
+        let around = Around {
+            layer: self.shape.id,
+            explicit_parent: event.parent().is_some(),
+            scope: ctx.event_scope(event),
+        };
+        match &self.destination {
+            Destination::Lines(sink) => {
+                render(&self.shape, &mut scratch, &head, around);
+                sink.write(head.level, &scratch.line);
+            }
+            Destination::Captures => capture::deliver(|| {
+                let mut captured = CapturedEvent::new(&head, &scratch.fields);
+                let context = around.visit(|span| captured.add(span));
+                captured.finish(&context)
+            }),
+        }
         scratch.give_back();
     }
 }
 
-impl LogLayer {
-    fn render<S>(
-        &self,
-        scratch: &mut Scratch,
-        head: &Head<'_>,
-        event: &Event<'_>,
-        scope: Option<Scope<'_, S>>,
-    ) where
-        S: for<'a> LookupSpan<'a>,
-    {
-        let Scratch { fields, line, seen } = scratch;
-        let mut walk = Walk::start(&self.shape, line, seen, head, fields);
-        // An event that names its parent belongs to the parent's work, not to the work in hand.
-        let mut context = event.parent().is_none().then(context::current);
-        for span in scope.into_iter().flatten() {
+fn render<S>(shape: &Shape, scratch: &mut Scratch, head: &Head<'_>, around: Around<'_, S>)
+where
+    S: for<'a> LookupSpan<'a>,
+{
+    let Scratch { fields, line, seen } = scratch;
+    let mut walk = Walk::start(shape, line, seen, head, fields);
+    let context = around.visit(|span| walk.span(span));
+    walk.finish(&context, fields);
+}
+
+/// The spans around an event.
+struct Around<'a, S> {
+    layer: u64,
+    explicit_parent: bool,
+    scope: Option<Scope<'a, S>>,
+}
+
+impl<S: for<'l> LookupSpan<'l>> Around<'_, S> {
+    /// Shows the spans' fields, innermost first, and returns the context of the event. An event
+    /// that names its parent belongs to the parent's work, not to the work in hand.
+    fn visit(self, mut show: impl FnMut(&Fields)) -> infra_core::Context {
+        let mut context = (!self.explicit_parent).then(context::current);
+        for span in self.scope.into_iter().flatten() {
             let extensions = span.extensions();
             let store = extensions.get::<SpanStore>();
-            if let Some(data) = store.and_then(|s| s.of(self.shape.id)) {
-                walk.span(&data.fields);
+            if let Some(data) = store.and_then(|s| s.of(self.layer)) {
+                show(&data.fields);
                 context.get_or_insert_with(|| data.context.clone());
             }
         }
-        walk.finish(&context.unwrap_or_else(context::current), fields);
+        context.unwrap_or_else(context::current)
     }
 }
 

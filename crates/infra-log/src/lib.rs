@@ -1,5 +1,6 @@
 //! Structured logs with the context on every line.
 
+mod capture;
 mod collect;
 mod error;
 mod escape;
@@ -15,6 +16,7 @@ mod setup;
 mod time;
 mod writer;
 
+pub use capture::{Capture, CapturedEvent, FieldValue, capture, tests_init};
 pub use error::{Error, ErrorKind};
 pub use level::LevelSpec;
 pub use settings::{ColorChoice, Format, LogSettings, Output};

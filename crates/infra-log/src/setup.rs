@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::fields::{Fields, Stored};
 use crate::filter::LevelSwitch;
 use crate::format::{Head, Shape, Walk};
-use crate::layer::{LogLayer, next_id};
+use crate::layer::{Destination, LogLayer, next_id};
 use crate::level::LevelSpec;
 use crate::panic_hook;
 use crate::redact::{DENIED, DenyList};
@@ -87,7 +87,7 @@ impl LogSettings {
         let level = LevelSwitch::new(self.level);
         let layer = LogLayer {
             shape,
-            sink: Arc::clone(&sink),
+            destination: Destination::Lines(Arc::clone(&sink)),
         };
         let handle = LogHandle {
             level: level.clone(),
@@ -96,7 +96,7 @@ impl LogSettings {
         Ok((layer.with_filter(level), handle))
     }
 
-    fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         let deny = DENIED
             .iter()
             .copied()

@@ -34,7 +34,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 pub use ids::{CorrelationId, InvalidId, TraceParent};
-pub use scope::{EnterGuard, Scope, current};
+pub use scope::{EnterGuard, ObserveGuard, Scope, carry, current, observe, observer};
 pub use spawn::{spawn, spawn_blocking, spawn_detached};
 pub use value::Value;
 

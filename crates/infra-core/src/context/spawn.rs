@@ -7,6 +7,7 @@
 
 use tokio::task::JoinHandle;
 
+use super::scope::carry;
 use super::{Context, current};
 
 /// `tokio::spawn` that carries the current context into the task.
@@ -43,6 +44,5 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let context = current();
-    tokio::task::spawn_blocking(move || context.sync_scope(code))
+    tokio::task::spawn_blocking(carry(code))
 }

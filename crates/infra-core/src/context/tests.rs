@@ -147,3 +147,21 @@ fn traceparent_follows_the_standard() {
         assert!(TraceParent::parse(bad).is_err(), "{bad}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_follows_where_the_context_is_left_behind() {
+    let number = std::num::NonZeroU64::new(7);
+    let outer = observe(std::num::NonZeroU64::MIN);
+    let guard = observe(number.unwrap());
+    let detached = spawn_detached(async { (observer(), current().is_empty()) });
+    assert_eq!(detached.await.unwrap(), (number, true));
+    assert_eq!(spawn_blocking(observer).await.unwrap(), number);
+    let thread =
+        bind("bot", "a").sync_scope(|| carry(|| (observer(), current().get("bot").is_some())));
+    assert_eq!(std::thread::spawn(thread).join().unwrap(), (number, true));
+    assert_eq!(Context::empty().sync_scope(observer), number);
+    drop(guard);
+    assert_eq!(observer(), Some(std::num::NonZeroU64::MIN));
+    drop(outer);
+    assert_eq!(observer(), None);
+}

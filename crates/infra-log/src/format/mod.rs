@@ -74,7 +74,7 @@ pub(crate) struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    fn of(name: &'a str, suffix: &'static str) -> Self {
+    pub(crate) fn of(name: &'a str, suffix: &'static str) -> Self {
         let reserved = suffix.is_empty() && is_reserved(name);
         Key {
             prefix: if reserved { RENAMED } else { "" },
@@ -95,6 +95,12 @@ impl<'a> Key<'a> {
         let others = [other.prefix, other.name, other.suffix];
         let mine = bytes(self).into_iter().flat_map(str::bytes);
         mine.eq(others.into_iter().flat_map(str::bytes))
+    }
+}
+
+impl std::fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}{}", self.prefix, self.name, self.suffix)
     }
 }
 

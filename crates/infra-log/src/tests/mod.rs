@@ -1,5 +1,6 @@
 //! Whole lines, from the macro to the bytes.
 
+mod captures;
 mod lines;
 
 use std::io::{self, Write};
