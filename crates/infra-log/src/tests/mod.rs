@@ -1,7 +1,9 @@
 //! Whole lines, from the macro to the bytes.
 
+mod any;
 mod captures;
 mod lines;
+mod traps;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
