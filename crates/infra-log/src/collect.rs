@@ -4,6 +4,7 @@
 //! values). It may panic, fail, write without end, or log itself; nothing of ours is borrowed or
 //! locked while it runs.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt::{self, Write};
 use std::ops::Range;
@@ -61,8 +62,7 @@ impl Collector<'_> {
 
     fn text(&mut self, write: impl FnOnce(&mut Bounded<'_>) -> fmt::Result) -> Range<usize> {
         let start = self.fields.text.len();
-        write_guarded(&mut self.fields.text, self.rules.max_value, write);
-        mask_from(&mut self.fields.text, start);
+        write_masked(&mut self.fields.text, self.rules.max_value, write);
         start..self.fields.text.len()
     }
 
@@ -146,9 +146,9 @@ impl Visit for Collector<'_> {
     }
 }
 
-/// Appends what `write` writes, at most `limit` bytes and the mark of a cut; a marker instead when
-/// it panics or fails.
-pub(crate) fn write_guarded(
+/// Appends what `write` writes, at most `limit` bytes and the mark of a cut, passwords of URLs
+/// masked; a marker instead when it panics or fails.
+pub(crate) fn write_masked(
     text: &mut String,
     limit: usize,
     write: impl FnOnce(&mut Bounded<'_>) -> fmt::Result,
@@ -159,21 +159,38 @@ pub(crate) fn write_guarded(
         text,
         cut: false,
     };
-    let result = catch_unwind(AssertUnwindSafe(|| write(&mut out)));
+    let result = isolated(|| write(&mut out));
+    // After the cut our own writer refuses, which the code may take as it likes.
     let cut = out.cut;
-    match result {
-        // After the cut our own writer refuses, which the code may take as it likes.
-        _ if cut => text.push_str(CUT),
-        Ok(Ok(())) => {}
-        Ok(Err(fmt::Error)) => {
-            text.truncate(start);
-            text.push_str(FAILED);
-        }
+    let marker = match result {
+        _ if cut => None,
+        Some(Ok(())) => None,
+        Some(Err(fmt::Error)) => Some(FAILED),
+        None => Some(PANICKED),
+    };
+    if let Some(marker) = marker {
+        text.truncate(start);
+        text.push_str(marker);
+    }
+    if let Cow::Owned(masked) = mask_urls(text.get(start..).unwrap_or_default(), cut) {
+        text.truncate(start);
+        text.push_str(&masked);
+    }
+    if cut {
+        text.push_str(CUT);
+    }
+}
+
+/// Runs code of the application; `None` when it panicked.
+pub(crate) fn isolated<T>(code: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(value) => Some(value),
         Err(payload) => {
             // Dropping a payload runs code of the application once more.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-            text.truncate(start);
-            text.push_str(PANICKED);
+            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(second);
+            }
+            None
         }
     }
 }
@@ -202,15 +219,6 @@ impl Write for Bounded<'_> {
     }
 }
 
-fn mask_from(text: &mut String, start: usize) {
-    let masked = match mask_urls(text.get(start..).unwrap_or_default()) {
-        std::borrow::Cow::Borrowed(_) => return,
-        std::borrow::Cow::Owned(masked) => masked,
-    };
-    text.truncate(start);
-    text.push_str(&masked);
-}
-
 /// `Some(1)` is 1, `Some("a")` is a, anything else in `Some` is its text.
 fn some(text: &str, range: Range<usize>) -> Stored {
     let whole = Stored::Text(range.clone());
@@ -229,20 +237,20 @@ fn some(text: &str, range: Range<usize>) -> Stored {
             true => Stored::Text(range),
             false => Stored::Text(range.start + 1..range.end - 1),
         }
-    } else if let Some(number) = inner.parse().ok().filter(|_| !is_decimal_text(inner)) {
+    } else if let Some(number) = inner
+        .parse()
+        .ok()
+        .filter(|n: &f64| format!("{n:?}") == inner)
+    {
+        // Only what reads the same: `1.10` stays as it is.
         Stored::F64(number)
     } else {
         Stored::Text(range)
     }
 }
 
-/// True for digits that a float would not give back as they are: `1.10` must stay `1.10`.
-fn is_decimal_text(text: &str) -> bool {
-    text.parse::<f64>().is_ok_and(|n| format!("{n:?}") != text)
-}
-
 fn next_source<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    catch_unwind(AssertUnwindSafe(|| error.source())).unwrap_or_default()
+    isolated(|| error.source()).flatten()
 }
 
 /// An error behind `dyn Error` does not tell its type; those of the standard library can be asked.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use infra_core::mask_url;
+use infra_core::secret::MASK;
 
 /// Keys that end in one of these words are never printed.
 pub(crate) const DENIED: &[&str] = &[
@@ -71,9 +72,11 @@ fn bit(byte: u8) -> u64 {
     1 << (byte & 63)
 }
 
-/// The text with the passwords of all URLs in it masked.
-pub(crate) fn mask_urls(text: &str) -> Cow<'_, str> {
-    if !text.as_bytes().contains(&b'@') || !text.contains("://") {
+/// The text with the passwords of all URLs in it masked. When the text was cut, a URL at its end
+/// is masked whole, because the `@` may be in the part that is gone.
+pub(crate) fn mask_urls(text: &str, cut: bool) -> Cow<'_, str> {
+    let may_hold = cut || text.as_bytes().contains(&b'@');
+    if !may_hold || !text.contains("://") {
         return Cow::Borrowed(text);
     }
     let mut masked = String::with_capacity(text.len());
@@ -84,10 +87,16 @@ pub(crate) fn mask_urls(text: &str) -> Cow<'_, str> {
         let scheme = before.trim_end_matches(is_scheme).len();
         // A password may hold any character but white space and the quotes of a Debug text.
         let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '`' | '<' | '>');
-        let end = after.find(ends).unwrap_or(after.len());
+        let end = after.find(ends);
+        let url_end = colon + end.unwrap_or(after.len());
         masked.push_str(rest.get(..scheme).unwrap_or_default());
-        masked.push_str(&mask_url(rest.get(scheme..colon + end).unwrap_or_default()));
-        rest = after.get(end..).unwrap_or_default();
+        if cut && end.is_none() {
+            masked.push_str(rest.get(scheme..colon + 3).unwrap_or_default());
+            masked.push_str(MASK);
+        } else {
+            masked.push_str(&mask_url(rest.get(scheme..url_end).unwrap_or_default()));
+        }
+        rest = rest.get(url_end..).unwrap_or_default();
     }
     masked.push_str(rest);
     Cow::Owned(masked)
@@ -139,7 +148,12 @@ mod tests {
             ("a@b :// c", "a@b :// c"),
             ("://u:canary@h", "://u:***@h"),
         ] {
-            assert_eq!(mask_urls(text), masked);
+            assert_eq!(mask_urls(text, false), masked);
         }
+        assert_eq!(mask_urls("see redis://u:cana", true), "see redis://***");
+        assert_eq!(
+            mask_urls("see redis://h:1 and mo", true),
+            "see redis://h:1 and mo"
+        );
     }
 }

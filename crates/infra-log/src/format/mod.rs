@@ -12,10 +12,9 @@ use infra_core::Context;
 use infra_core::context::Value as Bound;
 use tracing_core::Level;
 
-use crate::collect::{Bounded, Rules, write_guarded};
+use crate::collect::{Bounded, Rules, write_masked};
 use crate::escape;
 use crate::fields::{Fields, Stored, Value};
-use crate::redact::mask_urls;
 use crate::settings::Format;
 use crate::time::Timestamp;
 
@@ -163,11 +162,8 @@ impl Shape {
     fn bounded(&self, text: &str) -> String {
         let mut bounded = String::new();
         let write = |out: &mut Bounded<'_>| std::fmt::Write::write_str(out, text);
-        write_guarded(&mut bounded, self.rules.max_value, write);
-        match mask_urls(&bounded) {
-            std::borrow::Cow::Borrowed(_) => bounded,
-            std::borrow::Cow::Owned(masked) => masked,
-        }
+        write_masked(&mut bounded, self.rules.max_value, write);
+        bounded
     }
 
     /// The ids and fields of a context, as they stand in a line.

@@ -20,7 +20,7 @@ pub struct LogStats {
     /// Lines that found the queue full.
     pub dropped: u64,
     /// Writes that the output refused: a closed pipe, a full disk. Without a queue one for each
-    /// line, with one for each batch of lines.
+    /// line, with one for each batch of lines. Also lines that a custom output logged itself.
     pub failed_writes: u64,
 }
 
@@ -54,6 +54,12 @@ impl Sink {
     }
 
     pub(crate) fn write(&self, level: Level, line: &[u8]) {
+        if target::is_inside() {
+            // The output itself logs: one line of its would follow the other for ever.
+            let counters = self.counters();
+            counters.failed_writes.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         match self {
             Sink::Direct(target) => target.write(line),
             Sink::Queue(queue) => queue.push(level, line),
@@ -71,11 +77,15 @@ impl Sink {
         }
     }
 
-    pub(crate) fn stats(&self) -> LogStats {
-        let counters = match self {
+    fn counters(&self) -> &Counters {
+        match self {
             Sink::Direct(target) => &target.counters,
             Sink::Queue(queue) => queue.counters(),
-        };
+        }
+    }
+
+    pub(crate) fn stats(&self) -> LogStats {
+        let counters = self.counters();
         LogStats {
             dropped: counters.dropped.load(Ordering::Relaxed),
             failed_writes: counters.failed_writes.load(Ordering::Relaxed),

@@ -4,7 +4,6 @@
 //! empty one in exchange and writes the batch with one call. After warm-up nothing is allocated.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -130,11 +129,8 @@ impl Shared {
             if dropped > 0 {
                 note(&mut batch, dropped);
             }
-            // An output of the application that panics must not end the log.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                self.target.write(&batch);
-                self.target.flush();
-            }));
+            self.target.write(&batch);
+            self.target.flush();
             batch.clear();
             self.lock().finished += 1;
             self.written.notify_all();

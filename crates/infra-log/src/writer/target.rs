@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Counters;
+use crate::collect::isolated;
 use crate::settings::Output;
 
 /// An output, and whether it is gone.
@@ -88,7 +89,12 @@ impl Target {
     }
 }
 
-/// Runs code of the application with its lock held, never twice on one thread.
+/// True while this thread is inside of an output of the application.
+pub(super) fn is_inside() -> bool {
+    INSIDE.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Runs code of the application with its lock held.
 fn with_custom(
     custom: &Mutex<Box<dyn Write + Send>>,
     code: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -96,15 +102,15 @@ fn with_custom(
     struct Leave;
     impl Drop for Leave {
         fn drop(&mut self) {
-            INSIDE.set(false);
+            let _ = INSIDE.try_with(|inside| inside.set(false));
         }
     }
-    if INSIDE.replace(true) {
-        return Err(io::Error::other("the output logs or panics while writing"));
+    if INSIDE.try_with(|inside| inside.replace(true)) == Ok(true) {
+        return Err(io::Error::other("the output uses the log that it writes"));
     }
     let _leave = Leave;
     let mut custom = custom.lock().unwrap_or_else(PoisonError::into_inner);
-    code(&mut **custom)
+    isolated(|| code(&mut **custom)).unwrap_or_else(|| Err(io::Error::other("the output panicked")))
 }
 
 impl std::fmt::Debug for Target {
