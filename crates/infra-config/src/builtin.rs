@@ -1,0 +1,126 @@
+//! The settings of `infra` itself.
+
+use crate::setting::{Choice, Kind, Setting};
+
+/// Picks `.env.<name>`.
+pub const INFRA_ENV: &str = "INFRA_ENV";
+/// Where state is kept.
+pub const STATE_BACKEND: &str = "STATE_BACKEND";
+/// The Redis of the state store.
+pub const STATE_REDIS_URL: &str = "STATE_REDIS_URL";
+/// What carries events.
+pub const EVENT_BACKEND: &str = "EVENT_BACKEND";
+/// The Redis of the event bus.
+pub const EVENT_REDIS_URL: &str = "EVENT_REDIS_URL";
+/// Where cached values are kept.
+pub const CACHE_BACKEND: &str = "CACHE_BACKEND";
+/// The Redis of the cache.
+pub const CACHE_REDIS_URL: &str = "CACHE_REDIS_URL";
+/// Which log lines are written.
+pub const LOG_LEVEL: &str = "LOG_LEVEL";
+/// How log lines look.
+pub const LOG_FORMAT: &str = "LOG_FORMAT";
+/// How often a call is tried.
+pub const RETRY_MAX_ATTEMPTS: &str = "RETRY_MAX_ATTEMPTS";
+/// When a circuit breaker opens.
+pub const CIRCUIT_BREAKER_THRESHOLD: &str = "CIRCUIT_BREAKER_THRESHOLD";
+
+/// The cargo features that exist in this version and bring a backend.
+pub(crate) const BACKEND_FEATURES: &[&str] = &["redis"];
+
+const ENVIRONMENT_NAME: Kind = Kind::Custom {
+    expected: "1 to 64 letters, digits, `-` or `_`",
+    accepts: crate::check::is_environment_name,
+};
+const REDIS: &[&str] = &["redis", "rediss"];
+const LOCAL_REDIS: &str = "redis://localhost:6379";
+
+const STATE_BACKENDS: &[Choice] = &[
+    Choice::always("memory"),
+    Choice::with_feature("redis", "redis"),
+    Choice::with_feature("file", "file"),
+    Choice::with_feature("fred", "fred"),
+    Choice::with_feature("dynamodb", "dynamodb"),
+];
+
+const EVENT_BACKENDS: &[Choice] = &[
+    Choice::always("memory"),
+    Choice::with_feature("redis", "redis"),
+    Choice::with_feature("redis-streams", "redis-streams"),
+    Choice::with_feature("fred", "fred"),
+    Choice::with_feature("nats", "nats"),
+    Choice::with_feature("kafka", "kafka"),
+];
+
+const CACHE_BACKENDS: &[Choice] = &[
+    Choice::always("memory"),
+    Choice::with_feature("redis", "redis-cache"),
+    Choice::with_feature("elasticache", "elasticache"),
+];
+
+const LOG_FORMATS: &[Choice] = &[Choice::always("json"), Choice::always("console")];
+
+/// The settings of `infra` itself, in the order of the reference.
+pub const SETTINGS: &[Setting] = &[
+    Setting::new(INFRA_ENV, ENVIRONMENT_NAME)
+        .doc("Name of the environment. Picks the file `.env.<name>`, which must exist then."),
+    Setting::choice(STATE_BACKEND, STATE_BACKENDS)
+        .default("memory")
+        .required_in("production")
+        .doc("Where state is kept. Must be set when `INFRA_ENV=production`."),
+    Setting::url(STATE_REDIS_URL, REDIS)
+        .default(LOCAL_REDIS)
+        .used_with(STATE_BACKEND, &["redis", "fred"])
+        .doc(
+            "Redis of the state store: `redis://[user][:password@]host[:port][/db]`, or `rediss`.",
+        ),
+    Setting::text("STATE_FILE_PATH")
+        .required_with(STATE_BACKEND, &["file"])
+        .used_with(STATE_BACKEND, &["file"])
+        .doc("File of the state store."),
+    Setting::text("STATE_DYNAMODB_TABLE")
+        .required_with(STATE_BACKEND, &["dynamodb"])
+        .used_with(STATE_BACKEND, &["dynamodb"])
+        .doc("Table of the state store."),
+    Setting::url("STATE_DYNAMODB_ENDPOINT", &["http", "https"])
+        .used_with(STATE_BACKEND, &["dynamodb"])
+        .doc("Endpoint of DynamoDB, where it is not the one of the region."),
+    Setting::choice(EVENT_BACKEND, EVENT_BACKENDS)
+        .default("memory")
+        .required_in("production")
+        .doc("What carries events. Must be set when `INFRA_ENV=production`."),
+    Setting::url(EVENT_REDIS_URL, REDIS)
+        .default(LOCAL_REDIS)
+        .used_with(EVENT_BACKEND, &["redis", "redis-streams", "fred"])
+        .doc("Redis of the event bus, written as `STATE_REDIS_URL`."),
+    Setting::url("EVENT_NATS_URL", &["nats", "tls", "ws", "wss"])
+        .required_with(EVENT_BACKEND, &["nats"])
+        .used_with(EVENT_BACKEND, &["nats"])
+        .doc("NATS server of the event bus."),
+    Setting::text("EVENT_KAFKA_BROKERS")
+        .required_with(EVENT_BACKEND, &["kafka"])
+        .used_with(EVENT_BACKEND, &["kafka"])
+        .doc("Kafka brokers of the event bus: `host:port`, separated by commas."),
+    Setting::choice(CACHE_BACKEND, CACHE_BACKENDS)
+        .default("memory")
+        .doc("Where cached values are kept."),
+    Setting::url(CACHE_REDIS_URL, REDIS)
+        .default(LOCAL_REDIS)
+        .used_with(CACHE_BACKEND, &["redis", "elasticache"])
+        .doc("Redis of the cache, written as `STATE_REDIS_URL`."),
+    Setting::new(LOG_LEVEL, Kind::LogLevel)
+        .default("INFO")
+        .reloadable()
+        .doc(
+            "Which log lines are written: a level, or directives such as `info,app::orders=debug`.",
+        ),
+    Setting::choice(LOG_FORMAT, LOG_FORMATS)
+        .default("console")
+        .doc("How log lines look: one JSON object a line, or text for people."),
+    Setting::integer(RETRY_MAX_ATTEMPTS, 1, 100)
+        .default("3")
+        .doc("How often a call is tried, the first time included."),
+    Setting::integer(CIRCUIT_BREAKER_THRESHOLD, 1, 1_000_000)
+        .default("5")
+        .doc("How many failures in a row open a circuit breaker."),
+];

@@ -1,0 +1,136 @@
+//! Checks beyond a single value.
+
+use std::path::Path;
+
+use crate::builtin::INFRA_ENV;
+use crate::dotenv::Entry;
+use crate::loaded::Values;
+use crate::loader::{Findings, Loader};
+use crate::problem::{Place, Problem, ProblemKind};
+use crate::setting::{Kind, Required, Selection, Setting};
+use crate::source::Source;
+
+/// What is wrong with the declarations themselves: names, duplicates, defaults.
+pub(crate) fn declarations(loader: &Loader) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut wrong = |name: &str, message: &str| {
+        let problem = Problem::new(ProblemKind::Declaration, Place::Nowhere, message);
+        problems.push(problem.of(name));
+    };
+    let all_features: Vec<&str> = loader.settings.iter().flat_map(features).collect();
+    for (place, setting) in loader.settings.iter().enumerate() {
+        let name = setting.name;
+        if !is_variable_name(name) {
+            wrong(
+                name,
+                "a setting's name has upper-case letters, digits and underscores only",
+            );
+        }
+        if loader
+            .settings
+            .iter()
+            .take(place)
+            .any(|other| other.name == name)
+        {
+            wrong(name, "two settings have this name");
+        }
+        let invalid = |text| setting.parse(text, &all_features).is_err();
+        if setting.default.is_some_and(invalid) {
+            wrong(
+                name,
+                "the default of this setting is not valid for its kind",
+            );
+        }
+    }
+    problems
+}
+
+fn features(setting: &Setting) -> Vec<&'static str> {
+    match setting.kind {
+        Kind::Choice(choices) => choices.iter().filter_map(|choice| choice.feature).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn is_variable_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// Whether `INFRA_ENV` may have this value: it becomes part of a file name.
+pub(crate) fn is_environment_name(text: &str) -> bool {
+    let text = text.trim();
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// `.env.<name>` must not say that it belongs to another environment.
+pub(crate) fn no_other_environment(
+    path: &Path,
+    entries: &[Entry],
+    name: &str,
+    findings: &mut Findings,
+) {
+    for entry in entries {
+        if entry.key == INFRA_ENV && entry.value.trim() != name {
+            let place = Place::Source(Source::file(path, entry.line));
+            let message = "this file was picked by another value of the same variable";
+            let problem = Problem::new(ProblemKind::Invalid, place, message);
+            findings.problems.push(problem.of(INFRA_ENV));
+        }
+    }
+}
+
+/// Required values that are missing, and values without effect.
+pub(crate) fn selections(settings: &[Setting], values: &Values, findings: &mut Findings) {
+    for setting in settings {
+        let Some(resolved) = values.entries.get(setting.name) else {
+            continue;
+        };
+        let explicit = resolved.source != Source::Default;
+        let reported = resolved.value.is_none() && explicit;
+        if !reported && let Some(problem) = missing(setting, values, explicit) {
+            findings.problems.push(problem);
+        }
+        if explicit
+            && let Some(selection) = setting.used_with
+            && let Some(value) = values.text(selection.setting)
+            && !selection.values.contains(&value)
+        {
+            let message = format!("has no effect: {} is `{value}`", selection.setting);
+            let place = Place::Source(resolved.source.clone());
+            let problem = Problem::new(ProblemKind::NotUsed, place, message);
+            findings.warnings.push(problem.of(setting.name));
+        }
+    }
+}
+
+fn missing(setting: &Setting, values: &Values, explicit: bool) -> Option<Problem> {
+    let has_value = values.get(setting.name).is_some();
+    let reason = match setting.required {
+        Required::Always if !has_value => "is required".to_owned(),
+        Required::InEnvironment(name) if !explicit && values.text(INFRA_ENV) == Some(name) => {
+            format!("must be set when {INFRA_ENV} is `{name}`")
+        }
+        Required::With(selection) if !has_value && is_selected(selection, values) => {
+            let value = values.text(selection.setting).unwrap_or_default();
+            format!("must be set when {} is `{value}`", selection.setting)
+        }
+        _ => return None,
+    };
+    let message = format!("{reason}: expected {}", setting.kind.expected());
+    let hint = setting
+        .default
+        .map(|default| format!("write `{}={default}` if that is meant", setting.name));
+    let problem = Problem::new(ProblemKind::Missing, Place::Nowhere, message);
+    Some(problem.of(setting.name).hint(hint))
+}
+
+fn is_selected(selection: Selection, values: &Values) -> bool {
+    let value = values.text(selection.setting);
+    value.is_some_and(|value| selection.values.contains(&value))
+}

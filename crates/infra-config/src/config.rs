@@ -1,0 +1,87 @@
+//! The settings of `infra` as a typed struct.
+
+use infra_core::Secret;
+
+use crate::builtin as name;
+use crate::loaded::Values;
+
+/// The settings of `infra` itself. Printing it prints no secret.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct InfraConfig {
+    /// `INFRA_ENV`.
+    pub environment: Option<String>,
+    /// Where state is kept.
+    pub state: BackendConfig,
+    /// What carries events.
+    pub events: BackendConfig,
+    /// Where cached values are kept.
+    pub cache: BackendConfig,
+    /// How the log looks.
+    pub log: LogConfig,
+    /// How calls are retried and broken.
+    pub resilience: ResilienceConfig,
+}
+
+/// A backend and what it needs.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct BackendConfig {
+    /// The backend's word, lower case: `memory`, `redis`.
+    pub backend: &'static str,
+    /// The URL of its Redis, whatever the backend. Print it with [`infra_core::mask_url`].
+    pub redis_url: Secret,
+}
+
+/// How the log looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogConfig {
+    /// A level word in any case, or directives.
+    pub level: String,
+    /// `json` or `console`.
+    pub format: &'static str,
+}
+
+/// How calls are retried and broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResilienceConfig {
+    /// How often a call is tried, the first time included: 1 to 100.
+    pub retry_max_attempts: u32,
+    /// How many failures in a row open a circuit breaker: 1 to 1,000,000.
+    pub circuit_breaker_threshold: u32,
+}
+
+impl InfraConfig {
+    /// From values that were checked against [`SETTINGS`](crate::SETTINGS), which has a default
+    /// for each of these.
+    pub(crate) fn from_values(values: &Values) -> Self {
+        let backend = |backend, url| BackendConfig {
+            backend: values.word(backend).unwrap_or("memory"),
+            redis_url: values
+                .secret(url)
+                .cloned()
+                .unwrap_or_else(|| Secret::from("")),
+        };
+        let count = |name| {
+            values
+                .integer(name)
+                .and_then(|number| u32::try_from(number).ok())
+        };
+        InfraConfig {
+            environment: values.text(name::INFRA_ENV).map(str::to_owned),
+            state: backend(name::STATE_BACKEND, name::STATE_REDIS_URL),
+            events: backend(name::EVENT_BACKEND, name::EVENT_REDIS_URL),
+            cache: backend(name::CACHE_BACKEND, name::CACHE_REDIS_URL),
+            log: LogConfig {
+                level: values.text(name::LOG_LEVEL).unwrap_or("INFO").to_owned(),
+                format: values.word(name::LOG_FORMAT).unwrap_or("console"),
+            },
+            resilience: ResilienceConfig {
+                retry_max_attempts: count(name::RETRY_MAX_ATTEMPTS).unwrap_or(3),
+                circuit_breaker_threshold: count(name::CIRCUIT_BREAKER_THRESHOLD).unwrap_or(5),
+            },
+        }
+    }
+}

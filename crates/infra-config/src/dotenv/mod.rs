@@ -1,0 +1,139 @@
+//! The strict parser of `.env` files.
+//!
+//! Where tools disagree about a line, this parser refuses it or reads it in the one way that does
+//! not change what was written. It reports every error of a file, by line and column, and never
+//! prints any part of the file.
+//!
+//! | line | value | python-dotenv | docker compose | dotenvy |
+//! |---|---|---|---|---|
+//! | `K=v`, `K = v`, `export K=v` | `v` | same | same | same |
+//! | `K=` , `K=''` | empty, which counts as not set | empty | empty | empty |
+//! | `K=a b` | `a b` | same | same | error |
+//! | `K=a #b` | `a` | same | same | same |
+//! | `K=a#b`, `K=#b` | `a#b`, `#b` | same | same | differs |
+//! | `K= #b` | empty | `#b` | differs | empty |
+//! | `K=pa$$word`, `K=$X` | as written | as written | expands | expands: `pa` |
+//! | `K=${X}` | `X`'s value; error if not defined | empty if not defined | empty | empty |
+//! | `K=${X:-d}` | `X`'s value, `d` if not set or empty | same | same | empty |
+//! | `K='${X}'` | as written | expands | as written | as written |
+//! | `K="${X}"` | expands | expands | expands | expands |
+//! | `K="\${X}"` | `${X}` | differs | `${X}` | `${X}` |
+//! | `K=a\tb`, `K=C:\temp` | as written | as written | as written | error |
+//! | `K="a\tb"` | a tabulator between | same | same | differs |
+//! | `K="a\qb"` | error | as written | differs | error |
+//! | `K='it\'s'` | error: text after the quote | `it's` | error | error |
+//! | `K=it's`, `K=a"b"` | error: quote the whole value | as written | as written | differs |
+//! | `K="a` with no end | error at the quote | line skipped with a warning | error | error |
+//! | quotes over several lines | the lines, joined by LF | same | same | same |
+//! | `K` alone, `K: v` | error | `None`; skipped | differs | error |
+//! | `1K=v`, `K-1=v`, `=v` | error | accepted or skipped | error | error |
+//! | the same key twice | error | the last wins | the last wins | the first wins |
+//! | byte order mark, CRLF | accepted | CRLF only | accepted | CRLF only |
+//! | not UTF-8, control characters | error | error or accepted | accepted | error |
+//! | an error anywhere | the whole file is refused | that line is skipped | file refused | lines before it stay set |
+//!
+//! `${NAME}` looks at the process environment first, then at the lines above, then at the file of
+//! lower precedence. There is no recursion, no `$NAME` without braces, no command substitution.
+
+mod cursor;
+mod parse;
+
+use std::fmt;
+
+pub use parse::{Lookup, parse, parse_with};
+
+/// The largest file that is read, in bytes.
+pub const MAX_FILE: usize = 1 << 20;
+/// The longest value after expansion, in bytes.
+pub const MAX_VALUE: usize = 1 << 16;
+/// The most that all values of one file may come to after expansion, in bytes.
+pub const MAX_VALUES: usize = 4 << 20;
+
+/// One assignment.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The variable's name.
+    pub key: String,
+    /// The value, quotes removed and references replaced.
+    pub value: String,
+    /// The line of the key, from 1.
+    pub line: usize,
+}
+
+/// Without the value, which may be a secret.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entry({} at line {})", self.key, self.line)
+    }
+}
+
+/// A file's assignments in their order and everything that is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Parsed {
+    /// The assignments without an error. Not to be used when there is one.
+    pub entries: Vec<Entry>,
+    /// The errors in the order of their positions.
+    pub errors: Vec<SyntaxError>,
+}
+
+/// What is wrong with a line, and where. Holds no part of the file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}")]
+pub struct SyntaxError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub kind: SyntaxErrorKind,
+}
+
+/// What can be wrong with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyntaxErrorKind {
+    /// A byte that is not UTF-8.
+    #[error("the file is not UTF-8 here")]
+    NotUtf8,
+    /// The file is larger than [`MAX_FILE`].
+    #[error("the file is larger than 1 MiB")]
+    FileTooLarge,
+    /// A control character other than a tabulator, or a carriage return alone.
+    #[error("a control character")]
+    ControlCharacter,
+    /// No valid name where one must be.
+    #[error("a name is expected: letters, digits and underscores, no digit first")]
+    BadName,
+    /// No `=` after the name.
+    #[error("`=` is expected after the name")]
+    MissingEquals,
+    /// A quote that is not closed.
+    #[error("this quote is not closed")]
+    UnclosedQuote,
+    /// Something other than a comment after the closing quote.
+    #[error("text after the closing quote: quote the whole value, or use double quotes and \\\"")]
+    TextAfterQuote,
+    /// A quote in a value that does not start with one.
+    #[error("a quote inside an unquoted value: quote the whole value")]
+    QuoteInside,
+    /// A backslash in double quotes before a character that has no meaning there.
+    #[error("unknown escape: \\n \\r \\t \\\\ \\\" \\$ are known; single quotes take it literally")]
+    UnknownEscape,
+    /// `${` without a name, or without its end.
+    #[error(
+        "`${{` must be followed by a name and `}}` or `:-default}}`; single quotes take it literally"
+    )]
+    BadReference,
+    /// `${NAME}` of something that nobody has defined so far.
+    #[error("the name in `${{}}` is not defined so far: define it above, or give `:-default`")]
+    UndefinedReference,
+    /// A key that was there before.
+    #[error("this name was set before, at line {first_line}")]
+    Duplicate {
+        /// The line of the first.
+        first_line: usize,
+    },
+    /// Longer than [`MAX_VALUE`], or all together longer than [`MAX_VALUES`].
+    #[error("the value is too long")]
+    TooLong,
+}
