@@ -1,0 +1,188 @@
+//! The state store beside the raw client, and beside a bare map.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use infra_state::StateStore;
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use crate::harness::{Effort, Goal, Row, per_second, turns};
+use crate::load::in_tasks;
+
+const AREA: &str = "state";
+const KEYS: usize = 1_000;
+
+/// About 200 bytes of JSON, as a bot would store it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Position {
+    bot_id: String,
+    symbol: String,
+    quantity: i64,
+    average_price: f64,
+    cash: f64,
+    last_execution: String,
+    open_orders: Vec<String>,
+    updated_ms: u64,
+}
+
+impl Position {
+    fn example() -> Self {
+        Position {
+            bot_id: "bot_001".into(),
+            symbol: "AAPL".into(),
+            quantity: 1_250,
+            average_price: 187.4375,
+            cash: 102_334.25,
+            last_execution: "0190f3a2-7b1c-7c3e-9a55-0d5a3f1b2c4d".into(),
+            open_orders: vec!["o-18a3".into(), "o-18a4".into()],
+            updated_ms: 1_700_000_000_000,
+        }
+    }
+}
+
+/// Both comparisons; the Redis one on the server at `redis_url`.
+pub fn run(runtime: &Runtime, effort: Effort, redis_url: &str) -> Vec<Row> {
+    let mut rows = memory(runtime, effort);
+    rows.extend(on_redis(runtime, effort, redis_url));
+    rows
+}
+
+fn key(task: usize, operation: usize) -> String {
+    format!("bench:{}", (task * 31 + operation) % KEYS)
+}
+
+fn memory(runtime: &Runtime, effort: Effort) -> Vec<Row> {
+    let operations = effort.operations(400_000);
+    let store = runtime.block_on(async { StateStore::memory() });
+    let map: Arc<DashMap<String, Vec<u8>>> = Arc::default();
+    let value = Position::example();
+
+    let set = turns(
+        effort,
+        || {
+            let (store, value) = (store.clone(), value.clone());
+            per_second(operations, || {
+                in_tasks(runtime, 2, operations, move |task, n| {
+                    let (store, value) = (store.clone(), value.clone());
+                    async move { store.set(&key(task, n), &value).await.is_ok() }
+                })
+            })
+        },
+        || {
+            let (map, value) = (map.clone(), value.clone());
+            per_second(operations, || {
+                in_tasks(runtime, 2, operations, move |task, n| {
+                    let (map, value) = (map.clone(), value.clone());
+                    async move {
+                        let bytes = serde_json::to_vec(&value).unwrap_or_default();
+                        map.insert(key(task, n), bytes);
+                        true
+                    }
+                })
+            })
+        },
+    );
+    let get = turns(
+        effort,
+        || {
+            let store = store.clone();
+            per_second(operations, || {
+                in_tasks(runtime, 2, operations, move |task, n| {
+                    let store = store.clone();
+                    async move {
+                        store.get::<Position>(&key(task, n)).await.is_ok_and(|v| v.is_some())
+                    }
+                })
+            })
+        },
+        || {
+            let map = map.clone();
+            per_second(operations, || {
+                in_tasks(runtime, 2, operations, move |task, n| {
+                    let map = map.clone();
+                    async move {
+                        map.get(&key(task, n))
+                            .and_then(|bytes| serde_json::from_slice::<Position>(&bytes).ok())
+                            .is_some()
+                    }
+                })
+            })
+        },
+    );
+    let row = |what, figures: &[(f64, f64)]| {
+        Row::pair(AREA, what, "op/s")
+            .against("dashmap, same encoding")
+            .goal(Goal::AtLeast(0.5))
+            .note("JSON of 200 bytes, 1,000 keys")
+            .of(figures)
+    };
+    vec![row("memory set, 2 threads", &set), row("memory get, 2 threads", &get)]
+}
+
+fn on_redis(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {
+    let connected = runtime.block_on(async {
+        let store = StateStore::connect(url).await.map_err(|e| e.to_string())?;
+        let client = redis::Client::open(url).map_err(|e| e.to_string())?;
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        let raw = client.get_multiplexed_async_connection_with_config(&config).await;
+        Ok::<_, String>((store, raw.map_err(|e| e.to_string())?))
+    });
+    let (store, raw) = match connected {
+        Ok(pair) => pair,
+        Err(reason) => {
+            eprintln!("{AREA}: not measured on Redis: {reason}");
+            return Vec::new();
+        }
+    };
+    [(1, 10_000), (16, 40_000), (64, 60_000), (256, 80_000)]
+        .into_iter()
+        .map(|(callers, operations)| {
+            let operations = effort.operations(operations);
+            let figures = turns(
+                effort,
+                || per_second(operations, || ours(runtime, &store, callers, operations)),
+                || per_second(operations, || bare(runtime, &raw, callers, operations)),
+            );
+            Row::pair(AREA, format!("Redis get and set in turn, {callers} callers"), "op/s")
+                .against("raw redis multiplexed")
+                .goal(Goal::AtLeast(0.9))
+                .note("JSON of 200 bytes; ours with deadline and tracing, the peer without")
+                .of(&figures)
+        })
+        .collect()
+}
+
+fn ours(runtime: &Runtime, store: &StateStore, callers: usize, operations: usize) {
+    let (store, value) = (store.clone(), Position::example());
+    in_tasks(runtime, callers, operations, move |task, n| {
+        let (store, value) = (store.clone(), value.clone());
+        async move {
+            let key = key(task, n);
+            if n % 2 == 0 {
+                store.set(&key, &value).await.is_ok()
+            } else {
+                store.get::<Position>(&key).await.is_ok()
+            }
+        }
+    });
+}
+
+fn bare(runtime: &Runtime, raw: &MultiplexedConnection, callers: usize, operations: usize) {
+    let (raw, value) = (raw.clone(), Position::example());
+    in_tasks(runtime, callers, operations, move |task, n| {
+        let (mut raw, value) = (raw.clone(), value.clone());
+        async move {
+            let key = key(task, n);
+            if n % 2 == 0 {
+                let bytes = serde_json::to_vec(&value).unwrap_or_default();
+                raw.set::<_, _, ()>(&key, bytes).await.is_ok()
+            } else {
+                let bytes: Option<Vec<u8>> = raw.get(&key).await.unwrap_or_default();
+                bytes.is_none_or(|b| serde_json::from_slice::<Position>(&b).is_ok())
+            }
+        }
+    });
+}
