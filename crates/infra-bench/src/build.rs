@@ -13,13 +13,24 @@ const AREA: &str = "build";
 /// A package, its features, and the most crates it may consist of.
 const BUILDS: [(&str, &[&str], Goal); 3] = [
     ("infra-resilience", &[], Goal::AtMost(24.0)),
-    ("infra", &["--no-default-features", "--features", "state"], Goal::Report),
-    ("infra", &["--no-default-features", "--features", "state,events,redis"], Goal::Report),
+    (
+        "infra",
+        &["--no-default-features", "--features", "state"],
+        Goal::Report,
+    ),
+    (
+        "infra",
+        &["--no-default-features", "--features", "state,events,redis"],
+        Goal::Report,
+    ),
 ];
 
 /// Builds each package once, in an empty target folder, with the dev profile.
-pub fn run() -> Vec<Row> {
-    BUILDS.iter().flat_map(|(package, features, goal)| build(package, features, *goal)).collect()
+pub(crate) fn run() -> Vec<Row> {
+    BUILDS
+        .iter()
+        .flat_map(|(package, features, goal)| build(package, features, *goal))
+        .collect()
 }
 
 fn build(package: &str, features: &[&str], goal: Goal) -> Vec<Row> {
@@ -43,16 +54,36 @@ fn build(package: &str, features: &[&str], goal: Goal) -> Vec<Row> {
         _ => format!("{package} {}", features.last().copied().unwrap_or_default()),
     };
     vec![
-        Row::own(AREA, format!("clean build of {name}"), "s", Goal::Report, &[seconds])
-            .note("once, sources already downloaded"),
-        Row::own(AREA, format!("crates in {name}"), "crates", goal, &[crates(package, features)]),
+        Row::own(
+            AREA,
+            format!("clean build of {name}"),
+            "s",
+            Goal::Report,
+            &[seconds],
+        )
+        .note("once, sources already downloaded"),
+        Row::own(
+            AREA,
+            format!("crates in {name}"),
+            "crates",
+            goal,
+            &[crates(package, features)],
+        ),
     ]
 }
 
 /// The number of crates that are linked or run at build time, the package itself included.
 fn crates(package: &str, features: &[&str]) -> f64 {
     let output = Command::new("cargo")
-        .args(["tree", "--edges", "normal,build", "--prefix", "none", "--package", package])
+        .args([
+            "tree",
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--package",
+            package,
+        ])
         .args(features)
         .output();
     let text = output.map(|out| String::from_utf8_lossy(&out.stdout).into_owned());

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 /// How much work one run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effort {
+pub(crate) enum Effort {
     /// A fraction of the work, to see that everything runs; its figures mean little.
     Quick,
     /// What BENCHMARKS.md is made from.
@@ -13,7 +13,7 @@ pub enum Effort {
 
 impl Effort {
     /// How often ours and the peer take turns.
-    pub fn rounds(self) -> usize {
+    pub(crate) fn rounds(self) -> usize {
         match self {
             Effort::Quick => 3,
             Effort::Full => 9,
@@ -21,7 +21,7 @@ impl Effort {
     }
 
     /// `full` operations, or a twentieth of them.
-    pub fn operations(self, full: usize) -> usize {
+    pub(crate) fn operations(self, full: usize) -> usize {
         match self {
             Effort::Quick => (full / 20).max(1),
             Effort::Full => full,
@@ -31,7 +31,7 @@ impl Effort {
 
 /// What a figure should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Goal {
+pub(crate) enum Goal {
     /// Met by this or more.
     AtLeast(f64),
     /// Met by this or less.
@@ -42,7 +42,7 @@ pub enum Goal {
 
 impl Goal {
     /// Whether the figure meets the goal; `None` without one.
-    pub fn met_by(self, figure: f64) -> Option<bool> {
+    pub(crate) fn met_by(self, figure: f64) -> Option<bool> {
         match self {
             Goal::AtLeast(limit) => Some(figure >= limit),
             Goal::AtMost(limit) => Some(figure <= limit),
@@ -53,28 +53,32 @@ impl Goal {
 
 /// A minimum, a median and a maximum.
 #[derive(Debug, Clone, Copy)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// The smallest value.
-    pub min: f64,
+    pub(crate) min: f64,
     /// The middle value.
-    pub median: f64,
+    pub(crate) median: f64,
     /// The largest value.
-    pub max: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
     /// The spread of some values; all zero for none.
-    pub fn of(values: &[f64]) -> Self {
+    pub(crate) fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
-        Spread { min: at(0), median: at(sorted.len() / 2), max: at(sorted.len().saturating_sub(1)) }
+        Spread {
+            min: at(0),
+            median: at(sorted.len() / 2),
+            max: at(sorted.len().saturating_sub(1)),
+        }
     }
 }
 
 /// What is compared with the goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judged {
+pub(crate) enum Judged {
     /// Ours divided by the peer's, turn by turn.
     Ratio,
     /// Our own figure.
@@ -83,37 +87,48 @@ pub enum Judged {
 
 /// One line of the table.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub(crate) struct Row {
     /// The area that measured it.
-    pub area: &'static str,
+    pub(crate) area: &'static str,
     /// What was measured, for a reader who knows the README.
-    pub what: String,
+    pub(crate) what: String,
     /// Against what.
-    pub peer_name: &'static str,
+    pub(crate) peer_name: &'static str,
     /// The unit of the two figures.
-    pub unit: &'static str,
+    pub(crate) unit: &'static str,
     /// Our figure.
-    pub ours: Spread,
+    pub(crate) ours: Spread,
     /// The peer's figure, where there is a peer.
-    pub peer: Option<Spread>,
+    pub(crate) peer: Option<Spread>,
     /// Ours divided by the peer's, turn by turn.
-    pub ratio: Option<Spread>,
+    pub(crate) ratio: Option<Spread>,
     /// What `goal` speaks of.
-    pub judged: Judged,
+    pub(crate) judged: Judged,
     /// What the figure should be.
-    pub goal: Goal,
+    pub(crate) goal: Goal,
     /// What a reader must know to use the figure.
-    pub note: &'static str,
+    pub(crate) note: &'static str,
 }
 
 impl Row {
     /// A row of a pair measured in turns; the goal speaks of the ratio.
-    pub fn pair(area: &'static str, what: impl Into<String>, unit: &'static str) -> RowOfPair {
-        RowOfPair { area, what: what.into(), unit, peer_name: "", goal: Goal::Report, note: "" }
+    pub(crate) fn pair(
+        area: &'static str,
+        what: impl Into<String>,
+        unit: &'static str,
+    ) -> RowOfPair {
+        RowOfPair {
+            area,
+            what: what.into(),
+            unit,
+            peer_name: "",
+            goal: Goal::Report,
+            note: "",
+        }
     }
 
     /// A row without a peer; the goal speaks of our figure.
-    pub fn own(
+    pub(crate) fn own(
         area: &'static str,
         what: impl Into<String>,
         unit: &'static str,
@@ -135,13 +150,13 @@ impl Row {
     }
 
     /// Adds what a reader must know.
-    pub fn note(mut self, note: &'static str) -> Self {
+    pub(crate) fn note(mut self, note: &'static str) -> Self {
         self.note = note;
         self
     }
 
     /// Whether the goal is met; `None` without one.
-    pub fn met(&self) -> Option<bool> {
+    pub(crate) fn met(&self) -> Option<bool> {
         let figure = match (self.judged, &self.ratio) {
             (Judged::Ratio, Some(ratio)) => ratio.median,
             _ => self.ours.median,
@@ -151,7 +166,7 @@ impl Row {
 }
 
 /// A [`Row`] that still lacks its figures.
-pub struct RowOfPair {
+pub(crate) struct RowOfPair {
     area: &'static str,
     what: String,
     unit: &'static str,
@@ -162,25 +177,25 @@ pub struct RowOfPair {
 
 impl RowOfPair {
     /// Names the peer.
-    pub fn against(mut self, peer_name: &'static str) -> Self {
+    pub(crate) fn against(mut self, peer_name: &'static str) -> Self {
         self.peer_name = peer_name;
         self
     }
 
     /// Sets what the ratio should be.
-    pub fn goal(mut self, goal: Goal) -> Self {
+    pub(crate) fn goal(mut self, goal: Goal) -> Self {
         self.goal = goal;
         self
     }
 
     /// Adds what a reader must know.
-    pub fn note(mut self, note: &'static str) -> Self {
+    pub(crate) fn note(mut self, note: &'static str) -> Self {
         self.note = note;
         self
     }
 
     /// The row with the figures of `turns`, each a pair (ours, peer).
-    pub fn of(self, turns: &[(f64, f64)]) -> Row {
+    pub(crate) fn of(self, turns: &[(f64, f64)]) -> Row {
         let ours: Vec<f64> = turns.iter().map(|t| t.0).collect();
         let peer: Vec<f64> = turns.iter().map(|t| t.1).collect();
         let ratio: Vec<f64> = turns.iter().map(|t| t.0 / t.1).collect();
@@ -201,7 +216,7 @@ impl RowOfPair {
 
 /// Lets ours and the peer take turns, ours first in even rounds and the peer first in odd ones, so
 /// that a machine that slows down or warms up harms both alike. One more turn goes first, uncounted.
-pub fn turns(
+pub(crate) fn turns(
     effort: Effort,
     mut ours: impl FnMut() -> f64,
     mut peer: impl FnMut() -> f64,
@@ -223,7 +238,7 @@ pub fn turns(
 }
 
 /// Nanoseconds per call of `code` over `calls` calls.
-pub fn nanos_per_call(calls: usize, mut code: impl FnMut()) -> f64 {
+pub(crate) fn nanos_per_call(calls: usize, mut code: impl FnMut()) -> f64 {
     let start = Instant::now();
     for _ in 0..calls {
         code();
@@ -232,7 +247,7 @@ pub fn nanos_per_call(calls: usize, mut code: impl FnMut()) -> f64 {
 }
 
 /// Operations per second, from a piece of work that did `operations`.
-pub fn per_second(operations: usize, work: impl FnOnce()) -> f64 {
+pub(crate) fn per_second(operations: usize, work: impl FnOnce()) -> f64 {
     let start = Instant::now();
     work();
     operations as f64 / start.elapsed().as_secs_f64()

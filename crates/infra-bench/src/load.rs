@@ -1,5 +1,7 @@
 //! Load made of tasks that each do their share.
 
+use std::fmt::Display;
+
 use infra_core::context;
 use tokio::runtime::Runtime;
 
@@ -8,8 +10,11 @@ use tokio::runtime::Runtime;
 ///
 /// # Panics
 /// When an operation did not work: a figure over failed calls would be worthless.
-#[expect(clippy::panic, reason = "a benchmark over failed calls must not end in a figure")]
-pub fn in_tasks<F, Fut>(runtime: &Runtime, tasks: usize, operations: usize, operation: F)
+#[expect(
+    clippy::panic,
+    reason = "a benchmark over failed calls must not end in a figure"
+)]
+pub(crate) fn in_tasks<F, Fut>(runtime: &Runtime, tasks: usize, operations: usize, operation: F)
 where
     F: Fn(usize, usize) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = bool> + Send,
@@ -38,4 +43,19 @@ where
             }
         }
     });
+}
+
+/// The value, or the end of the run: a figure over failed calls would be worthless.
+///
+/// # Panics
+/// On an error.
+#[expect(
+    clippy::panic,
+    reason = "a benchmark over failed calls must not end in a figure"
+)]
+pub(crate) fn must<T, E: Display>(result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("not measured: {error}"),
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 /// One line: processor, number of cores, memory, kernel.
-pub fn description() -> String {
+pub(crate) fn description() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = field("/proc/meminfo", "MemTotal").and_then(|text| {
         let kib: f64 = text.split_whitespace().next()?.parse().ok()?;
@@ -14,12 +14,14 @@ pub fn description() -> String {
         "{}, {cores} cores, {}, Linux {}",
         field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".into()),
         memory.unwrap_or_else(|| "unknown memory".into()),
-        fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
+        fs::read_to_string("/proc/sys/kernel/osrelease")
+            .unwrap_or_default()
+            .trim(),
     )
 }
 
 /// The compiler's version.
-pub fn compiler() -> String {
+pub(crate) fn compiler() -> String {
     let output = Command::new("rustc").arg("--version").output();
     output.map_or_else(
         |_| "unknown rustc".into(),
@@ -28,13 +30,16 @@ pub fn compiler() -> String {
 }
 
 /// The average load of the last minute.
-pub fn load() -> String {
+pub(crate) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+    text.split_whitespace()
+        .next()
+        .unwrap_or("unknown")
+        .to_owned()
 }
 
 /// The version of a dependency as it stands in the lock file that this binary was built with.
-pub fn locked_version(name: &str) -> String {
+pub(crate) fn locked_version(name: &str) -> String {
     let lock = include_str!("../../../Cargo.lock");
     let versions: Vec<&str> = lock
         .split("[[package]]")

@@ -1,18 +1,110 @@
 //! Side-by-side benchmarks: ours and the peer in turn, in one process, in one run.
 //!
 //! `infra-bench [--quick] [--markdown PATH] [AREA ...]` prints a table and, with `--markdown`,
-//! writes it with the machine, the versions and a plot. Areas: see [`areas`].
+//! writes it with the machine, the versions and a plot. Without areas it runs all of them. Redis
+//! is the server at `INFRA_TEST_REDIS_URL`, or one that it starts and stops itself.
 //!
 //! # Layout
 //! - `harness`: how a pair is timed, and what a row of the table holds.
+//! - `load`: load made of tasks.
 //! - `report`: the table as text and Markdown, and the plot.
 //! - `machine`: what the figures were measured on.
 //! - one module per area: `state`, `events`, `resilience`, `graph`, `build`.
 
+mod build;
+mod events;
 mod harness;
+mod load;
 mod machine;
 mod report;
+mod resilience;
 
-fn main() {
-    println!("no area yet");
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use harness::{Effort, Row};
+use infra_log::{Format, LogSettings, Output};
+use infra_tests::servers;
+use tokio::runtime::Builder;
+
+const AREAS: [&str; 5] = ["state", "events", "resilience", "graph", "build"];
+
+struct Arguments {
+    effort: Effort,
+    markdown: Option<PathBuf>,
+    areas: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let result = arguments().and_then(|arguments| run(&arguments));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("infra-bench: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut parsed = Arguments {
+        effort: Effort::Full,
+        markdown: None,
+        areas: Vec::new(),
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--quick" => parsed.effort = Effort::Quick,
+            "--markdown" => {
+                let path = words.next().ok_or("--markdown needs a path")?;
+                parsed.markdown = Some(path.into());
+            }
+            area if AREAS.contains(&area) => parsed.areas.push(word),
+            other => {
+                return Err(format!(
+                    "unknown word {other:?}; areas are {}",
+                    AREAS.join(", ")
+                ));
+            }
+        }
+    }
+    if parsed.areas.is_empty() {
+        parsed.areas = AREAS.map(str::to_owned).to_vec();
+    }
+    Ok(parsed)
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    // Ours runs with its log on, as in production; what it writes goes nowhere.
+    let settings = LogSettings::new()
+        .format(Format::Json)
+        .output(Output::Custom(Box::new(std::io::sink())));
+    infra_log::init(settings).map_err(|error| error.to_string())?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let redis_url = servers::shared_redis_url();
+    let server = servers::version_at(&redis_url)?;
+    let effort = arguments.effort;
+    let mut rows = Vec::new();
+    for area in &arguments.areas {
+        let measured: Vec<Row> = match area.as_str() {
+            "events" => events::run(&runtime, effort, &redis_url),
+            "resilience" => resilience::run(&runtime, effort),
+            "build" => build::run(),
+            _ => Vec::new(),
+        };
+        measured
+            .iter()
+            .for_each(|row| println!("{}", report::line(row)));
+        rows.extend(measured);
+    }
+    match &arguments.markdown {
+        Some(path) => report::write_markdown(path, effort, &rows, &server)
+            .map_err(|error| format!("cannot write {}: {error}", path.display())),
+        None => Ok(()),
+    }
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::hint::black_box;
 
-use infra_core::{Clock, SystemClock};
+use infra_core::SystemClock;
 use infra_resilience::CircuitBreaker;
 use tokio::runtime::Runtime;
 
@@ -12,9 +12,12 @@ use crate::harness::{Effort, Goal, Judged, Row, nanos_per_call, turns};
 const AREA: &str = "resilience";
 
 /// What one admitted call costs.
-pub fn run(runtime: &Runtime, effort: Effort) -> Vec<Row> {
+pub(crate) fn run(runtime: &Runtime, effort: Effort) -> Vec<Row> {
     let calls = effort.operations(2_000_000);
-    let Ok(breaker) = CircuitBreaker::builder("bench").consecutive_failures(5).build() else {
+    let Ok(breaker) = CircuitBreaker::builder("bench")
+        .consecutive_failures(5)
+        .build()
+    else {
         return Vec::new();
     };
     let clock = SystemClock::shared();
@@ -73,7 +76,10 @@ pub fn run(runtime: &Runtime, effort: Effort) -> Vec<Row> {
     ]
 }
 
-#[expect(clippy::panic, reason = "a closed breaker that rejects makes the figure worthless")]
+#[expect(
+    clippy::panic,
+    reason = "a closed breaker that rejects makes the figure worthless"
+)]
 fn unreachable_rejection() {
     panic!("the closed breaker rejected a call");
 }

@@ -44,7 +44,7 @@ impl Position {
 }
 
 /// Both comparisons; the Redis one on the server at `redis_url`.
-pub fn run(runtime: &Runtime, effort: Effort, redis_url: &str) -> Vec<Row> {
+pub(crate) fn run(runtime: &Runtime, effort: Effort, redis_url: &str) -> Vec<Row> {
     let mut rows = memory(runtime, effort);
     rows.extend(on_redis(runtime, effort, redis_url));
     rows
