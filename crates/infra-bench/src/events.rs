@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use infra_core::context;
-use infra_events::{Event, EventBus, SubscribeOptions};
+use infra_events::{Event, EventBus, Overflow, SubscribeOptions};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
@@ -96,7 +96,9 @@ async fn bus_of_memory(messages: usize) {
     let bus = EventBus::memory();
     let arrivals = Arc::new(Arrivals::default());
     let handled = arrivals.clone();
-    let options = SubscribeOptions::default().capacity(4_096);
+    let options = SubscribeOptions::default()
+        .capacity(4_096)
+        .overflow(Overflow::Block);
     let subscription = bus
         .subscribe_with(CHANNEL, options, move |event: Event| {
             let arrivals = handled.clone();

@@ -18,6 +18,7 @@ mod load;
 mod machine;
 mod report;
 mod resilience;
+mod state;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,6 +93,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let mut rows = Vec::new();
     for area in &arguments.areas {
         let measured: Vec<Row> = match area.as_str() {
+            "state" => state::run(&runtime, effort, &redis_url),
             "events" => events::run(&runtime, effort, &redis_url),
             "resilience" => resilience::run(&runtime, effort),
             "build" => build::run(),

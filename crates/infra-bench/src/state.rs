@@ -93,7 +93,10 @@ fn memory(runtime: &Runtime, effort: Effort) -> Vec<Row> {
                 in_tasks(runtime, 2, operations, move |task, n| {
                     let store = store.clone();
                     async move {
-                        store.get::<Position>(&key(task, n)).await.is_ok_and(|v| v.is_some())
+                        store
+                            .get::<Position>(&key(task, n))
+                            .await
+                            .is_ok_and(|v| v.is_some())
                     }
                 })
             })
@@ -119,7 +122,10 @@ fn memory(runtime: &Runtime, effort: Effort) -> Vec<Row> {
             .note("JSON of 200 bytes, 1,000 keys")
             .of(figures)
     };
-    vec![row("memory set, 2 threads", &set), row("memory get, 2 threads", &get)]
+    vec![
+        row("memory set, 2 threads", &set),
+        row("memory get, 2 threads", &get),
+    ]
 }
 
 fn on_redis(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {
@@ -127,7 +133,9 @@ fn on_redis(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {
         let store = StateStore::connect(url).await.map_err(|e| e.to_string())?;
         let client = redis::Client::open(url).map_err(|e| e.to_string())?;
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-        let raw = client.get_multiplexed_async_connection_with_config(&config).await;
+        let raw = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await;
         Ok::<_, String>((store, raw.map_err(|e| e.to_string())?))
     });
     let (store, raw) = match connected {
@@ -146,11 +154,15 @@ fn on_redis(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {
                 || per_second(operations, || ours(runtime, &store, callers, operations)),
                 || per_second(operations, || bare(runtime, &raw, callers, operations)),
             );
-            Row::pair(AREA, format!("Redis get and set in turn, {callers} callers"), "op/s")
-                .against("raw redis multiplexed")
-                .goal(Goal::AtLeast(0.9))
-                .note("JSON of 200 bytes; ours with deadline and tracing, the peer without")
-                .of(&figures)
+            Row::pair(
+                AREA,
+                format!("Redis get and set in turn, {callers} callers"),
+                "op/s",
+            )
+            .against("raw redis multiplexed")
+            .goal(Goal::AtLeast(0.9))
+            .note("JSON of 200 bytes; ours with deadline and tracing, the peer without")
+            .of(&figures)
         })
         .collect()
 }
