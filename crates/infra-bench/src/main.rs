@@ -13,6 +13,7 @@
 
 mod build;
 mod events;
+mod graph;
 mod harness;
 mod load;
 mod machine;
@@ -96,6 +97,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             "state" => state::run(&runtime, effort, &redis_url),
             "events" => events::run(&runtime, effort, &redis_url),
             "resilience" => resilience::run(&runtime, effort),
+            "graph" => graph::run(&runtime, effort),
             "build" => build::run(),
             _ => Vec::new(),
         };
