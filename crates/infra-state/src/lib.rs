@@ -58,6 +58,8 @@
 
 mod capabilities;
 mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod driver;
 mod error;
 mod finite;

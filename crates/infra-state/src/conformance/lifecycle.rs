@@ -1,0 +1,41 @@
+//! The end of a store.
+
+use infra_core::{Class, Classify, Outcome};
+
+use super::Fixture;
+use crate::error::ErrorKind;
+
+/// Every call, every clone, every namespace.
+pub async fn s62_closed_store_refuses_everything(f: Fixture) {
+    let clone = f.store.clone();
+    let s = f.store.namespaced("n");
+    s.set("k", &1).await.unwrap();
+    let mut scan = s.scan("");
+    f.store.close().await;
+    clone.close().await;
+    let errors = [
+        s.get::<i64>("k").await.unwrap_err(),
+        s.get_many::<i64>(&["k"]).await.unwrap_err(),
+        s.get_many::<i64>(&[""; 0]).await.unwrap_err(),
+        s.set("k", &1).await.unwrap_err(),
+        s.set_many(&[("k", 1)]).await.unwrap_err(),
+        s.set_if_absent("k", &1, None).await.unwrap_err(),
+        s.delete("k").await.unwrap_err(),
+        s.delete_many(&["k"]).await.unwrap_err(),
+        s.exists("k").await.unwrap_err(),
+        s.increment("k", 1).await.unwrap_err(),
+        s.expire("k", super::LIMIT).await.unwrap_err(),
+        s.persist("k").await.unwrap_err(),
+        s.ttl("k").await.unwrap_err(),
+        s.ping().await.unwrap_err(),
+        scan.next().await.unwrap().unwrap_err(),
+        s.scan("").collect().await.unwrap_err(),
+        clone.get::<i64>("k").await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        assert_eq!(error.class(), Class::Permanent);
+        assert_eq!(error.outcome(), Outcome::NotApplied);
+    }
+    assert!(scan.next().await.is_none());
+}

@@ -1,0 +1,178 @@
+//! The suite that every backend passes (feature `conformance`).
+//!
+//! A backend's tests name a factory and get one test for each row:
+//!
+//! ```
+//! # mod suite {
+//! use infra_state::StateStore;
+//! use infra_state::conformance::Fixture;
+//!
+//! async fn fixture() -> Fixture {
+//!     let store = StateStore::memory();
+//!     Fixture::new(store.clone(), store)
+//! }
+//!
+//! infra_state::conformance_tests!(fixture);
+//! # }
+//! ```
+//!
+//! Each test gets a fixture of its own, whose keys no other test may touch: a namespace with a
+//! name of its own will do. The rows need nothing but the portable calls. What needs a server that
+//! can be stopped or killed is up to the backend's own tests.
+//!
+//! # Layout
+//! `values`, `expiry`, `counters`, `bulk`, `scans`, `lifecycle`: the rows by theme; `random`:
+//! [`same_answers`], which compares two backends under random calls.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test support: a failure has to fail the test at once"
+)]
+
+mod bulk;
+mod counters;
+mod expiry;
+mod lifecycle;
+mod random;
+mod scans;
+mod values;
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use infra_core::BoxFuture;
+
+use crate::key::MAX_KEY_BYTES;
+use crate::store::StateStore;
+
+pub use bulk::*;
+pub use counters::*;
+pub use expiry::*;
+pub use lifecycle::*;
+pub use random::{Waits, same_answers};
+pub use scans::*;
+pub use values::*;
+
+/// The longest time one row may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a row works on: two handles on the same, empty data, and a way to let time pass.
+pub struct Fixture {
+    pub(crate) store: StateStore,
+    pub(crate) other: StateStore,
+    pub(crate) longest_key: usize,
+    wait: Box<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>,
+}
+
+impl Fixture {
+    /// `other` sees the same data, best over a connection of its own. Time passes by itself.
+    pub fn new(store: StateStore, other: StateStore) -> Self {
+        Fixture {
+            store,
+            other,
+            longest_key: MAX_KEY_BYTES,
+            wait: Box::new(|time| Box::pin(tokio::time::sleep(time))),
+        }
+    }
+
+    /// The handles have a namespace that takes up this many bytes of each key.
+    #[must_use]
+    pub fn namespace_bytes(mut self, bytes: usize) -> Self {
+        self.longest_key = MAX_KEY_BYTES - bytes;
+        self
+    }
+
+    /// How to let time pass for values that expire; for backends on a clock of their own.
+    #[must_use]
+    pub fn wait_with<F>(mut self, wait: impl Fn(Duration) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.wait = Box::new(move |time| Box::pin(wait(time)));
+        self
+    }
+
+    pub(crate) async fn wait(&self, time: Duration) {
+        (self.wait)(time).await;
+    }
+}
+
+impl fmt::Debug for Fixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixture")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs one row on a runtime of its own.
+///
+/// # Panics
+/// When the row fails, or takes longer than two minutes.
+pub fn run<F, T>(factory: impl FnOnce() -> F, row: impl FnOnce(Fixture) -> T)
+where
+    F: Future<Output = Fixture>,
+    T: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let fixture = factory().await;
+        tokio::time::timeout(LIMIT, row(fixture))
+            .await
+            .expect("the row takes too long");
+    });
+}
+
+/// One test for each row, on fixtures made by the given `async fn() -> Fixture`.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($factory:expr) => {
+        $crate::conformance_tests! { $factory =>
+            s01_absent_is_none_false_and_false
+            s02_values_come_back_as_they_were
+            s02_null_and_no_bytes_are_not_absent
+            s03_what_is_not_finite_is_refused_and_nothing_written
+            s04_bad_keys_are_refused_and_long_ones_work
+            s05_value_over_the_limit_is_refused_and_the_old_one_stays
+            s06_decode_error_names_key_and_type_but_not_the_value
+            s07_plain_json_text_of_others_is_readable_and_ours_is_plain
+            s08_set_clears_keeps_or_replaces_the_expiry
+            s09_zero_ttl_is_refused_and_changes_nothing
+            s10_ttl_has_three_answers
+            s11_expired_value_is_invisible_to_every_call
+            s12_expired_key_counts_as_absent_for_writes
+            s13_expire_and_persist_say_whether_they_changed_anything
+            s14_increment_starts_at_zero_and_refuses_to_overflow
+            s15_increment_of_anything_else_is_refused_and_changes_nothing
+            s16_increment_keeps_the_expiry
+            s17_no_increment_is_lost_between_tasks_and_handles
+            s19_get_many_keeps_order_duplicates_and_gaps
+            s20_set_many_stores_all_with_ttl_and_the_last_duplicate
+            s20_set_many_refuses_whole_calls
+            s22_delete_many_counts_what_was_there
+            s23_one_of_many_racers_sets_what_is_absent
+            s23_loser_of_set_if_absent_changes_nothing
+            s40_set_many_is_seen_whole_where_it_is_atomic
+            s41_scan_prefix_is_literal
+            s41_scan_yields_each_key_once_while_others_write
+            s42_scan_of_many_keys_can_be_dropped
+            s43_empty_prefix_stays_in_the_namespace
+            s44_namespaces_never_collide
+            s62_closed_store_refuses_everything
+        }
+    };
+    ($factory:expr => $($row:ident)*) => {$(
+        #[test]
+        fn $row() {
+            $crate::conformance::run($factory, $crate::conformance::$row);
+        }
+    )*};
+}
