@@ -150,9 +150,9 @@ where
                 sink.write(head.level, &scratch.line);
             }
             Destination::Captures => capture::deliver(|| {
-                let mut captured = CapturedEvent::new(&head, &scratch.fields);
-                let context = around.visit(|span| captured.add(span));
-                captured.finish(&context)
+                let mut captured = CapturedEvent::new(&head, &scratch.fields, &self.shape.reserved);
+                let context = around.visit(|span| captured.add(span, &self.shape.reserved));
+                captured.finish(&context, &self.shape.reserved)
             }),
         }
         scratch.give_back();
@@ -166,7 +166,7 @@ where
     let Scratch { fields, line, seen } = scratch;
     let mut walk = Walk::start(shape, line, seen, head, fields);
     let context = around.visit(|span| walk.span(span));
-    walk.finish(&context, fields);
+    walk.finish(&context, fields, 0);
 }
 
 /// The spans around an event.

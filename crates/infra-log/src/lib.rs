@@ -18,6 +18,7 @@ mod writer;
 
 pub use capture::{Capture, CapturedEvent, FieldValue, capture, tests_init};
 pub use error::{Error, ErrorKind};
+pub use format::Schema;
 pub use level::LevelSpec;
 pub use settings::{ColorChoice, Format, LogSettings, Output};
 pub use setup::{LogHandle, init};

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use infra_core::context::Value;
 
 use crate::error::{Error, ErrorKind};
+use crate::format::Schema;
 use crate::level::LevelSpec;
 
 /// How lines are written.
@@ -116,6 +117,7 @@ impl fmt::Debug for Output {
 pub struct LogSettings {
     pub(crate) level: LevelSpec,
     pub(crate) format: Format,
+    pub(crate) schema: Schema,
     pub(crate) color: ColorChoice,
     pub(crate) output: Output,
     pub(crate) queue_bytes: Option<usize>,
@@ -132,6 +134,7 @@ impl LogSettings {
         LogSettings {
             level: LevelSpec::INFO,
             format: Format::Console,
+            schema: Schema::Plain,
             color: ColorChoice::Auto,
             output: Output::Stdout,
             queue_bytes: None,
@@ -152,6 +155,12 @@ impl LogSettings {
     /// How lines are written. Default: [`Format::Console`].
     pub fn format(mut self, format: Format) -> Self {
         self.format = format;
+        self
+    }
+
+    /// The names of the library's own fields in JSON. Default: [`Schema::Plain`].
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = schema;
         self
     }
 

@@ -105,14 +105,7 @@ impl LogSettings {
             deny: DenyList::new(deny),
             max_value: self.max_value_bytes,
         };
-        Shape::new(
-            next_id(),
-            self.format,
-            self.colors(),
-            rules,
-            self.max_line_bytes,
-            &self.fields,
-        )
+        Shape::new(next_id(), self, self.colors(), rules)
     }
 }
 
@@ -131,8 +124,11 @@ fn drop_note(shape: &Arc<Shape>) -> DropNote {
         };
         let mut seen = Vec::new();
         let mut line = Vec::new();
-        Walk::start(&shape, &mut line, &mut seen, &head, &fields)
-            .finish(&infra_core::Context::empty(), &fields);
+        Walk::start(&shape, &mut line, &mut seen, &head, &fields).finish(
+            &infra_core::Context::empty(),
+            &fields,
+            0,
+        );
         out.extend_from_slice(&line);
     })
 }

@@ -4,7 +4,7 @@ use infra_core::context::{Context, Value as Bound};
 use tracing_core::Level;
 
 use crate::fields::{Fields, Stored, Value};
-use crate::format::{Head, Key};
+use crate::format::{Head, Key, Reserved};
 
 /// The value of a field with the type it was recorded with. Compares with numbers, truth values
 /// and texts, so that `assert_eq!(event.field("n").unwrap(), 3)` works.
@@ -72,7 +72,7 @@ impl CapturedEvent {
         self.fields.iter().map(|(k, v)| (k.as_str(), v))
     }
 
-    pub(crate) fn new(head: &Head<'_>, event: &Fields) -> Self {
+    pub(crate) fn new(head: &Head<'_>, event: &Fields, reserved: &Reserved) -> Self {
         let message = event.message.as_ref().map(|m| typed(event, m));
         let mut captured = CapturedEvent {
             level: head.level,
@@ -85,20 +85,20 @@ impl CapturedEvent {
             context: Context::empty(),
             fields: Vec::new(),
         };
-        captured.add(event);
+        captured.add(event, reserved);
         captured
     }
 
     /// Adds the fields of an event or span whose keys are still free.
-    pub(crate) fn add(&mut self, fields: &Fields) {
+    pub(crate) fn add(&mut self, fields: &Fields, reserved: &Reserved) {
         for (name, stored) in fields.entries() {
-            self.put(name, || typed(fields, stored));
+            self.put(Key::of(reserved, name, ""), || typed(fields, stored));
         }
     }
 
-    pub(crate) fn finish(mut self, context: &Context) -> Self {
+    pub(crate) fn finish(mut self, context: &Context, reserved: &Reserved) -> Self {
         for (name, value) in context.fields() {
-            self.put(name, || match value {
+            self.put(Key::of(reserved, name, ""), || match value {
                 Bound::Str(text) => FieldValue::Text(text.to_string()),
                 other => scalar(Value::from(other)),
             });
@@ -107,8 +107,8 @@ impl CapturedEvent {
         self
     }
 
-    fn put(&mut self, name: &str, value: impl FnOnce() -> FieldValue) {
-        let key = Key::of(name, "").to_string();
+    fn put(&mut self, key: Key<'_>, value: impl FnOnce() -> FieldValue) {
+        let key = key.to_string();
         if self.field(&key).is_none() {
             self.fields.push((key, value()));
         }

@@ -1,18 +1,37 @@
 //! JSON: one flat object a line.
 
+use super::schema::Names;
 use super::{Head, Key, write_scalar};
 use crate::escape::{Quoting, write_escaped};
 use crate::fields::Value;
 
-pub(super) fn head(out: &mut Vec<u8>, head: &Head<'_>, message: Value<'_>) {
-    out.extend_from_slice(b"{\"timestamp\":\"");
+pub(super) fn head(out: &mut Vec<u8>, names: &Names, head: &Head<'_>, message: Value<'_>) {
+    out.extend_from_slice(b"{\"");
+    out.extend_from_slice(names.timestamp.as_bytes());
+    out.extend_from_slice(b"\":\"");
     head.time.write(out);
-    out.extend_from_slice(b"\",\"level\":\"");
-    out.extend_from_slice(head.level.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"target\":");
-    write_text(out, head.target);
-    out.extend_from_slice(b",\"message\":");
+    out.push(b'"');
+    own(out, names.level);
+    write_text(out, names.level_word(head.level));
+    if let Some(number) = names.severity_number {
+        own(out, number);
+        write_scalar(out, Value::U64(Names::severity(head.level)));
+    }
+    own(out, names.message);
     write_value(out, message);
+    if let Some((name, version)) = names.version {
+        own(out, name);
+        write_text(out, version);
+    }
+    own(out, names.target);
+    write_text(out, head.target);
+}
+
+/// A key of the library's own, which needs no escape.
+fn own(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
 }
 
 pub(super) fn field(out: &mut Vec<u8>, key: &Key<'_>, value: Value<'_>) {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tracing::{error, info, info_span, warn};
 
 use super::{json_settings, logged, strict};
-use crate::{Format, LogSettings};
+use crate::{Format, LogSettings, Schema};
 
 /// Keys that collide with each other, with reserved keys and with renamed ones.
 fn key() -> impl Strategy<Value = String> {
@@ -27,6 +27,15 @@ fn key() -> impl Strategy<Value = String> {
             "traceparent",
             "password",
             "",
+            "severity_text",
+            "body",
+            "status",
+            "severity",
+            "suppressed",
+            "log.level",
+            "@timestamp",
+            "trace_id",
+            "labels.correlation_id",
         ])
         .prop_map(str::to_owned),
         any::<String>(),
@@ -96,6 +105,13 @@ proptest! {
             prop_assert!(!line.chars().any(crate::escape::is_unsafe));
             let id = context.correlation_id().unwrap();
             prop_assert_eq!(fields["correlation_id"].as_str(), Some(id.as_str()));
+        }
+        for schema in [Schema::Ecs, Schema::Otel, Schema::Gcp, Schema::Datadog] {
+            let settings = settings(Format::Json, &statics, max_line).schema(schema);
+            let text = logged(settings, |_| {
+                context.clone().sync_scope(|| log_everything(&texts, number, wide));
+            });
+            prop_assert_eq!(text.lines().map(strict).count(), 3);
         }
         for format in [Format::Logfmt, Format::Console] {
             let text = logged(settings(format, &statics, max_line), |_| {

@@ -29,7 +29,7 @@ fn a_line_has_time_level_target_message_fields_and_context() {
     assert!(time.starts_with("{\"timestamp\":\"20") && time.ends_with("Z\""));
     assert_eq!(
         rest,
-        ",\"level\":\"INFO\",\"target\":\"infra_log::tests::lines\",\"message\":\"order sent\",\
+        ",\"level\":\"INFO\",\"message\":\"order sent\",\"target\":\"infra_log::tests::lines\",\
          \"price\":1.5,\"side\":\"buy\",\"symbol\":\"BTC\",\"qty\":2,\
          \"correlation_id\":\"run-1\",\"causation_id\":\"evt-1\",\"bot_id\":\"bot_001\",\"day\":3,\
          \"service\":\"desk\"}\n"
@@ -175,4 +175,32 @@ fn a_context_is_bound_once_and_stands_in_every_line() {
     assert_eq!(bots, [true, true, true, true, false]);
     assert_eq!(lines[2]["day"], json!(1));
     assert!(lines[3].get("day").is_none());
+}
+
+#[test]
+fn every_schema_uses_the_names_its_reader_expects() {
+    let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let context = Context::empty()
+        .with_correlation_id(id("run-1"))
+        .with_traceparent(header.parse().unwrap());
+    let trace = "\"0af7651916cd43dd8448eb211c80319c\"";
+    for (schema, level, name, rest) in [
+        ("plain", "\"level\":\"WARN\"", "severity", format!("\"traceparent\":\"{header}\"")),
+        ("ecs", "\"log.level\":\"warn\",\"message\":\"m\",\"ecs.version\":\"8.11.0\"", "log.logger",
+            format!("\"labels.correlation_id\":\"run-1\",\"trace.id\":{trace}")),
+        ("otel", "\"severity_text\":\"WARN\",\"severity_number\":13,\"body\":\"m\"", "body",
+            format!("\"trace_id\":{trace},\"span_id\":\"b7ad6b7169203331\",\"trace_flags\":\"01\"")),
+        ("GCP", "\"severity\":\"WARNING\"", "severity",
+            "\"logging.googleapis.com/spanId\":\"b7ad6b7169203331\",\"logging.googleapis.com/trace_sampled\":true".to_owned()),
+        ("datadog", "\"status\":\"warn\"", "status", format!("\"trace_id\":{trace},\"span_id\"")),
+    ] {
+        let settings = json_settings().schema(schema.parse().unwrap()).field(name, "user's own");
+        let text = logged(settings, |_| context.clone().sync_scope(|| warn!("m")));
+        let line = strict(text.trim_end());
+        assert!(text.contains(level) && text.contains(&rest), "{schema}: {text}");
+        let renamed = format!("field.{name}");
+        let key = if schema == "plain" { name } else { &renamed };
+        assert_eq!(line[key], "user's own", "{text}");
+    }
+    assert!("xml".parse::<crate::Schema>().is_err());
 }

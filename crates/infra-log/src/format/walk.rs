@@ -1,0 +1,160 @@
+//! One line from its parts, each key once.
+
+use infra_core::Context;
+
+use super::key::Key;
+use super::schema::{FIELDS_DROPPED, SUPPRESSED};
+use super::{Head, Origin, Shape, console};
+use crate::fields::{Fields, Stored, Value};
+use crate::settings::Format;
+
+/// Writes one line, field by field, and remembers which keys it has.
+pub(crate) struct Walk<'a> {
+    shape: &'a Shape,
+    out: &'a mut Vec<u8>,
+    seen: &'a mut Vec<Key<'static>>,
+    dropped: u64,
+}
+
+impl<'a> Walk<'a> {
+    /// Starts the line: `out` and `seen` are empty.
+    pub(crate) fn start(
+        shape: &'a Shape,
+        out: &'a mut Vec<u8>,
+        seen: &'a mut Vec<Key<'static>>,
+        head: &Head<'_>,
+        event: &Fields,
+    ) -> Self {
+        let message = event.message.as_ref();
+        let message = message.map_or(Value::Text(""), |m| event.value(m));
+        shape.head(out, head, message);
+        let mut walk = Walk {
+            shape,
+            out,
+            seen,
+            dropped: 0,
+        };
+        walk.fields(event, Origin::Event);
+        walk
+    }
+
+    /// The fields of a span around the event; the innermost comes first.
+    pub(crate) fn span(&mut self, span: &Fields) {
+        if let Some(message) = &span.message {
+            self.stored(span, "message", message, Origin::Around);
+        }
+        self.fields(span, Origin::Around);
+    }
+
+    fn fields(&mut self, fields: &Fields, origin: Origin) {
+        for (name, stored) in fields.entries() {
+            self.stored(fields, name, stored, origin);
+        }
+    }
+
+    fn stored(&mut self, fields: &Fields, name: &'static str, stored: &Stored, origin: Origin) {
+        let Stored::Error { kind, chain, .. } = stored else {
+            if self.claim(Key::of(&self.shape.reserved, name, "")) {
+                let key = Key::of(&self.shape.reserved, name, "");
+                self.shape
+                    .field(self.out, &key, fields.value(stored), origin);
+            }
+            return;
+        };
+        let message = Key::of(&self.shape.reserved, name, ".message");
+        if self.claim(message) {
+            self.shape
+                .field(self.out, &message, fields.value(stored), origin);
+        }
+        if let Some(kind) = kind {
+            let key = Key::of(&self.shape.reserved, name, ".type");
+            if self.claim(key) {
+                self.shape.field(self.out, &key, Value::Text(kind), origin);
+            }
+        }
+        let key = Key::of(&self.shape.reserved, name, ".chain");
+        if !chain.is_empty() && self.claim(key) {
+            self.shape.list(self.out, &key, fields.chain(chain));
+        }
+    }
+
+    /// True when the key is still free and there is room for it.
+    fn claim(&mut self, key: Key<'static>) -> bool {
+        if self.seen.iter().any(|k| k.same(&key)) {
+            return false;
+        }
+        if self.out.len() > self.shape.max_line {
+            self.dropped += 1;
+            return false;
+        }
+        self.seen.push(key);
+        true
+    }
+
+    /// The context, the static fields and the end of the line; `suppressed` events of the same
+    /// call site were not written before this one.
+    pub(crate) fn finish(mut self, context: &Context, event: &Fields, suppressed: u64) {
+        self.context(context);
+        self.statics(context);
+        self.count(FIELDS_DROPPED, self.dropped);
+        self.count(SUPPRESSED, suppressed);
+        if self.shape.format == Format::Json {
+            self.out.push(b'}');
+        }
+        self.out.push(b'\n');
+        if self.shape.format == Format::Console {
+            for (_, stored) in event.entries() {
+                if let Stored::Error { chain, .. } = stored {
+                    console::causes(self.out, event.chain(chain));
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, name: &'static str, count: u64) {
+        if count > 0 {
+            let key = Key::own(name);
+            self.shape
+                .field(self.out, &key, Value::U64(count), Origin::Around);
+        }
+    }
+
+    fn context(&mut self, context: &Context) {
+        let shape = self.shape;
+        let taken = |key: &Key<'_>| self.seen.iter().any(|k| k.same(key));
+        let collides = context
+            .fields()
+            .any(|(name, _)| taken(&Key::of(&self.shape.reserved, name, "")));
+        let render = |context: &Context| {
+            String::from_utf8(shape.context_text(context, |_| false)).unwrap_or_default()
+        };
+        match context.rendered(shape.id, render) {
+            Some(text) if !collides => self.out.extend_from_slice(text.as_bytes()),
+            _ => {
+                let text = shape.context_text(context, taken);
+                self.out.extend_from_slice(&text);
+            }
+        }
+    }
+
+    fn statics(&mut self, context: &Context) {
+        let shape = self.shape;
+        let taken = |key: &Key<'_>| {
+            self.seen.iter().any(|k| k.same(key))
+                || context
+                    .fields()
+                    .any(|(k, _)| Key::of(&self.shape.reserved, k, "").same(key))
+        };
+        let statics = shape.statics.iter().map(|(k, v)| (k.as_str(), v));
+        if statics
+            .clone()
+            .any(|(name, _)| taken(&Key::of(&self.shape.reserved, name, "")))
+        {
+            let mut text = Vec::new();
+            shape.bound_fields(&mut text, statics, taken);
+            self.out.extend_from_slice(&text);
+        } else {
+            self.out.extend_from_slice(&shape.statics_text);
+        }
+    }
+}
