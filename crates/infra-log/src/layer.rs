@@ -14,8 +14,8 @@ use crate::capture::{self, CapturedEvent};
 use crate::collect::{Collector, Rules};
 use crate::fields::{Fields, Stored};
 use crate::format::{Head, Key, Shape, Walk};
+use crate::lines::Lines;
 use crate::time::Timestamp;
-use crate::writer::Sink;
 
 /// Writes every event that reaches it as one line.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct LogLayer {
 #[derive(Debug)]
 pub(crate) enum Destination {
     /// A line.
-    Lines(Arc<Sink>),
+    Lines(Arc<Lines>),
     /// A value for the test that caused it.
     Captures,
 }
@@ -125,15 +125,17 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
-        if matches!(self.destination, Destination::Captures) && context::observer().is_none() {
-            return;
-        }
+        let bridged = bridged(event);
+        let metadata = bridged.as_ref().unwrap_or_else(|| event.metadata());
+        let admitted = match &self.destination {
+            Destination::Lines(lines) => lines.admit(metadata, bridged.is_some()),
+            Destination::Captures => context::observer().map(|_| 0),
+        };
+        let Some(suppressed) = admitted else { return };
         let time = Timestamp::now();
         let mut scratch = Scratch::take();
-        let bridged = bridged(event);
         let rules = &self.shape.rules;
         record_event(&mut scratch.fields, event, rules, bridged.is_some());
-        let metadata = bridged.as_ref().unwrap_or_else(|| event.metadata());
         let head = Head {
             time,
             level: *metadata.level(),
@@ -145,9 +147,9 @@ where
             scope: ctx.event_scope(event),
         };
         match &self.destination {
-            Destination::Lines(sink) => {
-                render(&self.shape, &mut scratch, &head, around);
-                sink.write(head.level, &scratch.line);
+            Destination::Lines(lines) => {
+                render(&self.shape, &mut scratch, &head, around, suppressed);
+                lines.sink.write(head.level, &scratch.line);
             }
             Destination::Captures => capture::deliver(|| {
                 let mut captured = CapturedEvent::new(&head, &scratch.fields, &self.shape.reserved);
@@ -159,14 +161,19 @@ where
     }
 }
 
-fn render<S>(shape: &Shape, scratch: &mut Scratch, head: &Head<'_>, around: Around<'_, S>)
-where
+fn render<S>(
+    shape: &Shape,
+    scratch: &mut Scratch,
+    head: &Head<'_>,
+    around: Around<'_, S>,
+    suppressed: u64,
+) where
     S: for<'a> LookupSpan<'a>,
 {
     let Scratch { fields, line, seen } = scratch;
     let mut walk = Walk::start(shape, line, seen, head, fields);
     let context = around.visit(|span| walk.span(span));
-    walk.finish(&context, fields, 0);
+    walk.finish(&context, fields, suppressed);
 }
 
 /// The spans around an event.

@@ -10,6 +10,7 @@ use infra_core::context::Value;
 use crate::error::{Error, ErrorKind};
 use crate::format::Schema;
 use crate::level::LevelSpec;
+use crate::sampling::Sampling;
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,6 +122,7 @@ pub struct LogSettings {
     pub(crate) color: ColorChoice,
     pub(crate) output: Output,
     pub(crate) queue_bytes: Option<usize>,
+    pub(crate) sampling: Option<Sampling>,
     pub(crate) fields: Vec<(String, Value)>,
     pub(crate) deny: Vec<String>,
     pub(crate) max_value_bytes: usize,
@@ -138,6 +140,7 @@ impl LogSettings {
             color: ColorChoice::Auto,
             output: Output::Stdout,
             queue_bytes: None,
+            sampling: None,
             fields: Vec::new(),
             deny: Vec::new(),
             max_value_bytes: 16 * 1024,
@@ -184,6 +187,12 @@ impl LogSettings {
     /// Call [`LogHandle::flush`](crate::LogHandle::flush) before the process exits.
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = Some(bytes);
+        self
+    }
+
+    /// Writes only some events of a call site that logs very often. Default: all are written.
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = Some(sampling);
         self
     }
 

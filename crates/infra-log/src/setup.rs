@@ -1,24 +1,24 @@
 //! Putting it together: `init`, `LogSettings::build` and the handle.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tracing_core::{Level, Subscriber};
+use tracing_core::Subscriber;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::collect::Rules;
 use crate::error::{Error, ErrorKind};
-use crate::fields::{Fields, Stored};
 use crate::filter::LevelSwitch;
-use crate::format::{Head, Shape, Walk};
+use crate::format::Shape;
 use crate::layer::{Destination, LogLayer, next_id};
 use crate::level::LevelSpec;
+use crate::lines::{Lines, drop_note};
 use crate::panic_hook;
 use crate::redact::{DENIED, DenyList};
+use crate::sampling::Limiter;
 use crate::settings::LogSettings;
-use crate::time::Timestamp;
-use crate::writer::{DropNote, LogStats, Sink};
+use crate::writer::{LogStats, Sink};
 
 /// Sets up logging for the whole process: `tracing` events, records of the `log` crate, and, where
 /// the settings say so, panics.
@@ -83,16 +83,19 @@ impl LogSettings {
             let detail = "the writer thread cannot be started";
             Error::new(ErrorKind::Thread, "setting up the log", detail).with_source(e)
         })?;
-        let sink = Arc::new(sink);
+        let lines = Arc::new(Lines {
+            shape: Arc::clone(&shape),
+            sink,
+            limiter: self.sampling.map(Limiter::new),
+            started: Instant::now(),
+        });
         let level = LevelSwitch::new(self.level);
-        let layer = LogLayer {
-            shape,
-            destination: Destination::Lines(Arc::clone(&sink)),
-        };
         let handle = LogHandle {
             level: level.clone(),
-            sink,
+            lines: Arc::clone(&lines),
         };
+        let destination = Destination::Lines(lines);
+        let layer = LogLayer { shape, destination };
         Ok((layer.with_filter(level), handle))
     }
 
@@ -109,35 +112,11 @@ impl LogSettings {
     }
 }
 
-/// Drops are told in the log itself, in its own format.
-fn drop_note(shape: &Arc<Shape>) -> DropNote {
-    let shape = Arc::clone(shape);
-    Box::new(move |out, dropped| {
-        let mut fields = Fields::default();
-        fields.text.push_str("log lines dropped");
-        fields.message = Some(Stored::Text(0..fields.text.len()));
-        fields.push("dropped", Stored::U64(dropped));
-        let head = Head {
-            time: Timestamp::now(),
-            level: Level::WARN,
-            target: "infra_log",
-        };
-        let mut seen = Vec::new();
-        let mut line = Vec::new();
-        Walk::start(&shape, &mut line, &mut seen, &head, &fields).finish(
-            &infra_core::Context::empty(),
-            &fields,
-            0,
-        );
-        out.extend_from_slice(&line);
-    })
-}
-
 /// Changes and flushes a running log. Cheap to clone; dropping it changes nothing.
 #[derive(Debug, Clone)]
 pub struct LogHandle {
     level: LevelSwitch,
-    sink: Arc<Sink>,
+    lines: Arc<Lines>,
 }
 
 impl LogHandle {
@@ -158,7 +137,7 @@ impl LogHandle {
     /// # Errors
     /// [`ErrorKind::FlushTimeout`] when the output was too slow; the lines stay queued.
     pub fn flush(&self, within: Duration) -> Result<(), Error> {
-        match self.sink.flush(within) {
+        match self.lines.flush(within) {
             true => Ok(()),
             false => Err(Error::new(
                 ErrorKind::FlushTimeout,
@@ -175,6 +154,6 @@ impl LogHandle {
 
     /// What became of the lines so far.
     pub fn stats(&self) -> LogStats {
-        self.sink.stats()
+        self.lines.sink.stats()
     }
 }

@@ -1,7 +1,7 @@
 //! A writer thread behind a queue bounded in bytes.
 //!
 //! Producers append whole lines to one buffer; the thread takes the buffer as it is, gives an
-//! empty one in exchange and writes the batch with one call. After warm-up nothing is allocated.
+//! empty one in exchange and writes the batch with one call. Both are allocated at the start.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -45,12 +45,17 @@ struct State {
 
 impl Queue {
     pub(super) fn start(target: Target, capacity: usize, note: DropNote) -> io::Result<Self> {
+        let capacity = capacity.max(MIN_BYTES);
+        let state = State {
+            lines: Vec::with_capacity(capacity),
+            ..State::default()
+        };
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             filled: Condvar::new(),
             written: Condvar::new(),
             target,
-            capacity: capacity.max(MIN_BYTES),
+            capacity,
         });
         let worker = Arc::clone(&shared);
         std::thread::Builder::new()
@@ -124,7 +129,7 @@ impl Shared {
     }
 
     fn run(&self, note: &DropNote) {
-        let mut batch = Vec::new();
+        let mut batch = Vec::with_capacity(self.capacity);
         while let Some(dropped) = self.take(&mut batch) {
             if dropped > 0 {
                 note(&mut batch, dropped);
