@@ -67,7 +67,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::choice(STATE_BACKEND, STATE_BACKENDS)
         .default("memory")
         .required_in("production")
-        .doc("Where state is kept. Must be set when `INFRA_ENV=production`."),
+        .doc("Where state is kept."),
     Setting::url(STATE_REDIS_URL, REDIS)
         .default(LOCAL_REDIS)
         .used_with(STATE_BACKEND, &["redis", "fred"])
@@ -88,7 +88,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::choice(EVENT_BACKEND, EVENT_BACKENDS)
         .default("memory")
         .required_in("production")
-        .doc("What carries events. Must be set when `INFRA_ENV=production`."),
+        .doc("What carries events."),
     Setting::url(EVENT_REDIS_URL, REDIS)
         .default(LOCAL_REDIS)
         .used_with(EVENT_BACKEND, &["redis", "redis-streams", "fred"])

@@ -49,12 +49,15 @@
 //! # For whom is what
 //! - Who starts a program: [`Loader`], [`Loaded`], [`InfraConfig`], [`ConfigErrors`].
 //! - Who declares settings: [`Setting`], [`Kind`], [`Required`], [`Secrecy`].
-//! - Who shows settings: [`Loaded::effective`], [`Source`].
+//! - Who shows settings: [`Loaded::effective`], [`Source`], [`mod@reference`].
+//! - Who changes settings while the program runs: [`Reloadable`].
 //!
 //! # Layout
 //! `setting`, `builtin`: declarations. `dotenv`, `files`: reading. `layer`: merging. `value`: from
-//! text to types. `names`, `suggest`, `check`: what is wrong. `loader`: the whole way. `problem`,
-//! `source`, `loaded`, `config`, `effective`: results.
+//! text to types. `names`, `suggest`, `check`: what is wrong. `loader`: the whole way; `reload`:
+//! once more. `problem`, `source`, `loaded`, `config`, `effective`: results. `reference`: documents
+//! made from the declarations; those of our own settings are committed and a test keeps them
+//! current.
 
 mod builtin;
 mod check;
@@ -67,6 +70,8 @@ mod loaded;
 mod loader;
 mod names;
 mod problem;
+pub mod reference;
+mod reload;
 mod setting;
 mod source;
 mod suggest;
@@ -81,6 +86,7 @@ pub use effective::{Effective, EffectiveRow};
 pub use loaded::{Loaded, Values};
 pub use loader::Loader;
 pub use problem::{ConfigErrors, Place, Problem, ProblemKind};
+pub use reload::{ReloadReport, Reloadable};
 pub use setting::{Choice, Kind, Required, Secrecy, Selection, Setting};
 pub use source::Source;
 pub use value::Value;

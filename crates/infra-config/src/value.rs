@@ -241,7 +241,7 @@ fn choice(text: &str, choices: &'static [Choice], features: &[&str]) -> Result<V
 }
 
 impl Choice {
-    fn is_present(&self, features: &[&str]) -> bool {
+    pub(crate) fn is_present(&self, features: &[&str]) -> bool {
         self.feature
             .is_none_or(|feature| features.contains(&feature))
     }

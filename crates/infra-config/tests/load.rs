@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use infra_config::{
-    Choice, ConfigErrors, Loaded, Loader, Place, ProblemKind, Setting, Source, Value,
+    Choice, ConfigErrors, Loaded, Loader, Place, ProblemKind, Reloadable, Setting, Source, Value,
 };
 use tempfile::TempDir;
 
@@ -822,4 +822,35 @@ fn docker_env_production_parses() {
             .contains("redislabs.com:12345")
     );
     assert!(!loaded.effective().to_string().contains("password"));
+}
+
+#[test]
+fn trap_36_a_reload_is_whole_or_not_at_all() {
+    let directory = files(&[(".env", "LOG_LEVEL=INFO\nAPP_MODE=paper\n")]);
+    let write = |text| fs::write(directory.path().join(".env"), text).unwrap();
+    let settings = Reloadable::load(app().directory(directory.path())).unwrap();
+    let nothing: [(&str, &str); 0] = [];
+    let before = settings.current();
+
+    write("LOG_LEVEL=DEBUG\nAPP_MODE=neither\n");
+    let errors = settings.reload(nothing).unwrap_err();
+    assert_eq!(kinds(&errors), [(Some("APP_MODE"), ProblemKind::Invalid)]);
+    assert_eq!(
+        settings.current().config.log.level,
+        "INFO",
+        "not half applied"
+    );
+
+    write("LOG_LEVEL=DEBUG\nAPP_MODE=live\nLOG_FORMAT=json\nAPP_CODE=8\n");
+    let report = settings.reload(nothing).unwrap();
+    assert_eq!(report.changed, ["APP_MODE", "LOG_LEVEL"]);
+    assert_eq!(report.needs_restart, ["APP_CODE", "LOG_FORMAT"]);
+    let now = settings.current();
+    assert_eq!(
+        (&*now.config.log.level, now.config.log.format),
+        ("DEBUG", "console")
+    );
+    assert_eq!(now.source("LOG_FORMAT"), Some(&Source::Default));
+    assert_eq!(before.config.log.level, "INFO", "what was handed out stays");
+    assert_eq!(settings.reload(nothing).unwrap().changed, [""; 0]);
 }
