@@ -19,10 +19,14 @@ pub(crate) fn within<'a>(
     if wrong.is_empty() || wrong.len() > 100 {
         return None;
     }
-    let wrong = wrong.to_ascii_lowercase();
+    let lower = wrong.to_ascii_lowercase();
     let near = |candidate: &'a str| {
-        let distance = strsim::osa_distance(&wrong, &candidate.to_ascii_lowercase());
         let allowed = limit.min(candidate.len().div_ceil(3));
+        // Most candidates are out of reach by their length alone: the distance is costly.
+        if candidate.len().abs_diff(lower.len()) > allowed {
+            return None;
+        }
+        let distance = strsim::osa_distance(&lower, &candidate.to_ascii_lowercase());
         (distance <= allowed).then_some((distance, candidate))
     };
     let found = candidates.into_iter().filter_map(near).min();

@@ -255,3 +255,14 @@ proptest! {
         prop_assert_eq!(&parsed.entries[0].value, &value);
     }
 }
+
+/// The corpus of the fuzz target, on every run of the tests: `fuzz/fuzz_targets/dotenv.rs`.
+#[test]
+fn the_fuzzers_corpus_does_not_panic() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/dotenv");
+    let files: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
+    assert!(!files.is_empty());
+    for file in files {
+        parse(&std::fs::read(file.unwrap().path()).unwrap());
+    }
+}

@@ -30,6 +30,7 @@ impl<T> Cell<T> {
     }
 
     /// The level: one atomic load.
+    #[inline]
     pub(crate) fn level(&self) -> u8 {
         self.level.load(Ordering::Acquire)
     }

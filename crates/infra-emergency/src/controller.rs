@@ -66,6 +66,7 @@ impl EmergencyController {
     }
 
     /// The global level: one atomic load, no allocation.
+    #[inline]
     pub fn level(&self) -> Level {
         self.shared.global.level()
     }
@@ -76,6 +77,7 @@ impl EmergencyController {
     }
 
     /// Whether the global level is at most `required`, compared as numbers: one atomic load.
+    #[inline]
     pub fn is_allowed(&self, required: Level) -> bool {
         self.level() <= required
     }

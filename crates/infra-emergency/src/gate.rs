@@ -34,6 +34,7 @@ impl GateCell {
         }
     }
 
+    #[inline]
     pub(crate) fn level(&self) -> Level {
         Level::from_number(self.cell.level())
     }
@@ -68,6 +69,7 @@ impl Gate {
     }
 
     /// The level of this gate's scopes: one atomic load, no allocation.
+    #[inline]
     pub fn level(&self) -> Level {
         self.cell.level()
     }
@@ -79,6 +81,7 @@ impl Gate {
 
     /// Whether `action` may be started now: one atomic load. For a look ahead; an action is
     /// started by [`enter`](Gate::enter), which a drain can wait for.
+    #[inline]
     pub fn admits(&self, action: Action) -> bool {
         self.level().admits(action)
     }

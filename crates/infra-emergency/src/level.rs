@@ -49,6 +49,7 @@ impl Level {
     /// | normal, alert | yes | yes | yes | yes | yes |
     /// | halt | no | no | yes | yes | yes |
     /// | shutdown | no | no | no | yes | yes |
+    #[inline]
     pub const fn admits(self, action: Action) -> bool {
         match action {
             Action::New | Action::Increase => (self as u8) < Level::Halt as u8,
@@ -58,6 +59,7 @@ impl Level {
     }
 
     /// The level stored as `number`; a number that is no level reads as [`Level::Halt`].
+    #[inline]
     pub(crate) const fn from_number(number: u8) -> Level {
         match number {
             0 => Level::Normal,
