@@ -29,6 +29,8 @@ pub struct BreakerCore {
     word: AtomicU64,
     /// Failures in a row: written under the lock, read without.
     streak: AtomicU32,
+    /// The end of the wait while open: written under the lock, read without.
+    open_until: AtomicU64,
     totals: Totals,
     machine: Mutex<Machine>,
 }
@@ -60,6 +62,29 @@ pub struct Refusal {
     pub isolated: bool,
 }
 
+impl Refusal {
+    pub(super) fn isolated() -> Self {
+        Refusal {
+            retry_after: None,
+            isolated: true,
+        }
+    }
+
+    pub(super) fn open(wait: Duration) -> Self {
+        Refusal {
+            retry_after: Some(wait),
+            isolated: false,
+        }
+    }
+
+    pub(super) fn probes_taken() -> Self {
+        Refusal {
+            retry_after: None,
+            isolated: false,
+        }
+    }
+}
+
 impl BreakerCore {
     /// A closed breaker.
     ///
@@ -74,6 +99,7 @@ impl BreakerCore {
         BreakerCore {
             word: AtomicU64::new(machine.word().0),
             streak: AtomicU32::new(0),
+            open_until: AtomicU64::new(0),
             totals: Totals::default(),
             machine: Mutex::new(machine),
         }
@@ -91,6 +117,10 @@ impl BreakerCore {
     /// # Errors
     /// [`Refusal`] when open, when all probes are taken, and while isolated.
     pub fn admit(&self, now: MonoTime) -> Result<Ticket, Refusal> {
+        if let Some(refusal) = self.refuse_quickly(now) {
+            self.totals.rejected.fetch_add(1, Ordering::Relaxed);
+            return Err(refusal);
+        }
         let mut machine = self.lock();
         let admitted = machine.admit(now, &self.totals);
         self.publish(&machine);
@@ -224,6 +254,17 @@ impl BreakerCore {
         event
     }
 
+    /// A refusal that changes nothing: isolated, or open with time to wait.
+    fn refuse_quickly(&self, now: MonoTime) -> Option<Refusal> {
+        let word = self.load();
+        if word.mode() == Mode::Isolated {
+            return Some(Refusal::isolated());
+        }
+        let until = MonoTime::from_nanos(self.open_until.load(Ordering::Relaxed));
+        let waits = word.mode() == Mode::Auto && word.state() == State::Open && now < until;
+        waits.then(|| Refusal::open(until.since(now)))
+    }
+
     /// A success that changes nothing but a counter: closed, no failure to forget, no window.
     fn record_quickly(&self, ticket: Ticket, verdict: Verdict) -> bool {
         let word = self.load();
@@ -243,6 +284,11 @@ impl BreakerCore {
 
     fn publish(&self, machine: &Machine) {
         self.streak.store(machine.streak(), Ordering::Release);
+        let until = machine.open_until().as_nanos();
+        if self.open_until.load(Ordering::Relaxed) != until {
+            self.open_until.store(until, Ordering::Relaxed);
+        }
+        // Last, so that whoever sees the new word sees what belongs to it.
         let word = machine.word().0;
         if self.word.load(Ordering::Relaxed) != word {
             self.word.store(word, Ordering::Release);

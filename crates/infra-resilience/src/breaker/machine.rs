@@ -93,6 +93,10 @@ impl Machine {
         self.state
     }
 
+    pub(super) fn open_until(&self) -> MonoTime {
+        self.open_until
+    }
+
     pub(super) fn streak(&self) -> u32 {
         self.streak
     }
@@ -100,18 +104,12 @@ impl Machine {
     /// Admits a call: `Some` is the slot of a probe.
     pub(super) fn admit(&mut self, now: MonoTime, totals: &Totals) -> Result<Option<u32>, Refusal> {
         if self.mode == Mode::Isolated {
-            return Err(Refusal {
-                retry_after: None,
-                isolated: true,
-            });
+            return Err(Refusal::isolated());
         }
         self.observe(now, totals);
         if self.state == State::Open {
             if now < self.open_until {
-                return Err(Refusal {
-                    retry_after: Some(self.open_until.since(now)),
-                    isolated: false,
-                });
+                return Err(Refusal::open(self.open_until.since(now)));
             }
             self.half_open(now);
         }
@@ -121,10 +119,7 @@ impl Machine {
         let lease_end = now.plus(self.config.probe_lease);
         match self.probes.reserve(lease_end) {
             Some(slot) => Ok(Some(slot)),
-            None => Err(Refusal {
-                retry_after: None,
-                isolated: false,
-            }),
+            None => Err(Refusal::probes_taken()),
         }
     }
 

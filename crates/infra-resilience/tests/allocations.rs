@@ -1,0 +1,133 @@
+//! B26 and C05: calls without listeners allocate nothing.
+#![allow(
+    clippy::unwrap_used,
+    unsafe_code,
+    reason = "test code; a counting allocator is an unsafe trait"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::future::ready;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use infra_core::{Class, Classify, SystemClock};
+use infra_resilience::breaker::{BreakerError, State};
+use infra_resilience::{CircuitBreaker, Retry, timeout};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: forwards to the system's allocator; the counter neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[derive(Debug)]
+struct Down;
+
+impl std::fmt::Display for Down {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("down")
+    }
+}
+
+impl Classify for Down {
+    fn class(&self) -> Class {
+        Class::Transient
+    }
+}
+
+/// How many allocations `future` makes, polled once.
+fn allocations<F: Future>(future: F) -> (u64, F::Output) {
+    let before = ALLOCATIONS.with(Cell::get);
+    let mut future = pin!(future);
+    let Poll::Ready(output) = future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    else {
+        unreachable!("the calls of this file are ready at once")
+    };
+    (ALLOCATIONS.with(Cell::get) - before, output)
+}
+
+fn breakers() -> [CircuitBreaker; 3] {
+    let second = Duration::from_secs(1);
+    [
+        CircuitBreaker::builder("row").consecutive_failures(3),
+        CircuitBreaker::builder("count")
+            .count_window(10)
+            .minimum_calls(3),
+        CircuitBreaker::builder("time")
+            .time_window(10 * second)
+            .minimum_calls(3)
+            .slow_call(second, 0.5),
+    ]
+    .map(|builder| builder.build().unwrap())
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(async { Box::new(7) }).0, 1);
+}
+
+#[test]
+fn b26_admitted_calls_allocate_nothing() {
+    for breaker in breakers() {
+        for _ in 0..100 {
+            let (count, result) = allocations(breaker.call(|| ready(Ok::<_, Down>(1))));
+            assert!(result.is_ok());
+            assert_eq!(count, 0, "{}", breaker.name());
+        }
+        let (count, _) = allocations(breaker.call(|| ready(Err::<(), _>(Down))));
+        assert_eq!(count, 0, "{}: a failure", breaker.name());
+        let (count, ()) = allocations(async { breaker.try_acquire().unwrap().success() });
+        assert_eq!(count, 0, "{}: a permit", breaker.name());
+    }
+}
+
+#[test]
+fn b26_rejected_calls_allocate_nothing() {
+    for breaker in breakers() {
+        while breaker.state() == State::Closed {
+            allocations(breaker.call(|| ready(Err::<(), _>(Down))))
+                .1
+                .unwrap_err();
+        }
+        for _ in 0..100 {
+            let (count, result) = allocations(breaker.call(|| ready(Ok::<_, Down>(1))));
+            assert!(matches!(result, Err(BreakerError::Rejected(_))));
+            assert_eq!(count, 0, "{}", breaker.name());
+        }
+    }
+}
+
+#[test]
+fn retry_and_timeout_allocate_nothing_while_the_first_try_succeeds() {
+    let clock = SystemClock::shared();
+    let retry = Retry::exponential().build().unwrap();
+    let limited = Retry::exponential()
+        .deadline(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    for retry in [retry, limited] {
+        assert_eq!(allocations(retry.run(|| ready(Ok::<_, Down>(1)))).0, 0);
+    }
+    let (count, result) = allocations(timeout(&clock, Duration::from_secs(1), ready(1)));
+    assert_eq!((count, result), (0, Ok(1)));
+}
