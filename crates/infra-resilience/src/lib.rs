@@ -2,6 +2,7 @@
 //! shells over them.
 
 pub mod breaker;
+mod budget;
 mod config_error;
 pub mod retry;
 mod timeout;
@@ -10,6 +11,7 @@ pub use breaker::{
     BreakerBuilder, BreakerConfig, BreakerError, BreakerEvent, BreakerRegistry, CircuitBreaker,
     Permit, Rejected, Verdict,
 };
+pub use budget::{BudgetedCall, RetryBudget};
 pub use config_error::ConfigError;
 pub use retry::{Retry, RetryAttempt, RetryBuilder, RetryError};
 pub use timeout::{TimedOut, Timeout, timeout, timeout_at};

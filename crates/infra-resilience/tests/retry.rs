@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use infra_core::context::spawn;
 use infra_core::{Class, Classify, Clock, ManualClock, Outcome};
-use infra_resilience::retry::{Decision, Jitter, RetryBuilder, StopReason};
-use infra_resilience::{Retry, RetryError};
+use infra_resilience::retry::{Decision, Jitter, RetryBuilder, RetryWhen, Stop, StopReason, Wait};
+use infra_resilience::{CircuitBreaker, Retry, RetryBudget, RetryError};
 use support::{Fault, millis, ms, secs, settle};
 
 /// Runs `results` through the policy, the last one for ever, each attempt taking `each`. Returns
@@ -247,6 +247,161 @@ async fn r12_before_sleep_sees_attempt_error_and_delay() {
     let down = "Down".to_owned();
     let expected = [(1, 3, ms(100), down.clone()), (2, 3, ms(100), down)];
     assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn r08_an_exhausted_budget_returns_the_original_error() {
+    let budget = RetryBudget::windowed(1.0, secs(10), 0).unwrap();
+    let policy = fixed(10).max_attempts(10).budget(budget.clone());
+    let (end, starts) = run(policy, Duration::ZERO, &[Err(Fault::Down)]).await;
+    let error = end.unwrap_err();
+    assert_eq!(starts, [0, 10]);
+    assert_eq!(error.reason(), StopReason::BudgetExhausted);
+    assert_eq!(error.into_inner(), Some(Fault::Down));
+    assert_eq!(budget.denied(), 1);
+}
+
+#[tokio::test]
+async fn r09_a_breaker_rejection_takes_no_token_and_waits_for_the_breaker() {
+    let clock = ManualClock::new();
+    let breaker = CircuitBreaker::builder("inner")
+        .consecutive_failures(1)
+        .open_wait(secs(5))
+        .clock(clock.shared())
+        .build()
+        .unwrap();
+    let budget = RetryBudget::windowed(1.0, secs(60), 0).unwrap();
+    let retry = fixed(1)
+        .cap(secs(5))
+        .max_attempts(5)
+        .budget(budget.clone())
+        .clock(clock.shared())
+        .build()
+        .unwrap();
+    let starts = Arc::new(Mutex::new(Vec::new()));
+    let (log, time) = (starts.clone(), clock.clone());
+    let task = spawn(async move {
+        let work = || {
+            log.lock().unwrap().push(millis(&time));
+            let first = log.lock().unwrap().len() == 1;
+            std::future::ready(if first { Err(Fault::Down) } else { Ok(()) })
+        };
+        retry.run_through(&breaker, work).await
+    });
+    settle().await;
+    while !task.is_finished() {
+        clock.advance(ms(1));
+        settle().await;
+    }
+    task.await.unwrap().unwrap();
+    // The attempt at 1 ms was rejected: it took no token and waited for the breaker.
+    assert_eq!(*starts.lock().unwrap(), [0, 5_000]);
+    assert_eq!((budget.available(clock.now()), budget.denied()), (0, 0));
+}
+
+#[tokio::test]
+async fn r09_a_breaker_that_stays_open_longer_than_the_cap_stops_the_run() {
+    let breaker = CircuitBreaker::builder("inner")
+        .consecutive_failures(1)
+        .build()
+        .unwrap();
+    breaker.try_acquire().unwrap().failure();
+    let retry = Retry::exponential().build().unwrap();
+    let work = || std::future::ready(Ok::<(), Fault>(()));
+    let error = retry.run_through(&breaker, work).await.unwrap_err();
+    assert_eq!(
+        (error.attempts(), error.reason()),
+        (1, StopReason::WaitTooLong)
+    );
+    breaker.isolate();
+    let error = retry.run_through(&breaker, work).await.unwrap_err();
+    assert_eq!(error.reason(), StopReason::NotRetryable);
+}
+
+#[tokio::test]
+async fn r12_stop_terms_compose() {
+    let down = [Err(Fault::Down)];
+    let at_least_three = Stop::after_attempts(3).and(Stop::before(ms(250)));
+    let (_, starts) = run(
+        fixed(100).stop(at_least_three.clone()),
+        Duration::ZERO,
+        &down,
+    )
+    .await;
+    assert_eq!(starts, [0, 100, 200]);
+    let never_five = at_least_three
+        .and(Stop::after(secs(9)))
+        .or(Stop::after_attempts(5));
+    let (end, starts) = run(fixed(100).stop(never_five), Duration::ZERO, &down).await;
+    assert_eq!(starts, [0, 100, 200, 300, 400]);
+    assert_eq!(end.unwrap_err().reason(), StopReason::Exhausted);
+    let both = fixed(100).max_attempts(2).stop(Stop::after_attempts(9));
+    assert_eq!(run(both, Duration::ZERO, &down).await.1, [0, 100]);
+    let none = fixed(100).max_attempts(4).stop(Stop::any([]));
+    assert_eq!(run(none, Duration::ZERO, &down).await.1.len(), 4);
+}
+
+#[tokio::test]
+async fn r12_wait_terms_compose_under_the_cap() {
+    let wait =
+        Wait::fixed(ms(5)).then(2, Wait::exponential(ms(100), 3.0).plus(Wait::linear(ms(1))));
+    let policy = Retry::waiting(wait)
+        .cap(ms(500))
+        .base(ms(0))
+        .max_attempts(7);
+    let (_, starts) = run(policy, Duration::ZERO, &[Err(Fault::Down)]).await;
+    assert_eq!(starts, [0, 5, 10, 111, 413, 913, 1_413]);
+}
+
+#[tokio::test]
+async fn r12_retry_terms_compose() {
+    let small = RetryWhen::ok(|n: &u32| *n < 5);
+    let down = RetryWhen::error(|e: &Fault| *e == Fault::Down);
+    let odd = RetryWhen::ok(|n: &u32| n % 2 == 1);
+    let when = small.and(odd.not()).or(down);
+    let results = [Ok(4), Err(Fault::Down), Ok(3), Err(Fault::Invalid)];
+    let decisions: Vec<_> = results.iter().map(|r| when.holds(r)).collect();
+    assert_eq!(decisions, [true, true, false, false]);
+}
+
+#[tokio::test]
+async fn r12_cancellation_ends_a_wait_and_an_attempt_at_once() {
+    let clock = ManualClock::new();
+    let retry = fixed(1_000).clock(clock.shared()).build().unwrap();
+    let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
+    let task = spawn({
+        let retry = retry.clone();
+        async move {
+            let cancelled = async { cancelled.await.unwrap_or(()) };
+            let work = || std::future::ready(Err::<(), _>(Fault::Down));
+            retry.run_until(cancelled, work).await
+        }
+    });
+    settle().await;
+    cancel.send(()).unwrap();
+    let error = task.await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.attempts(), error.reason()),
+        (1, StopReason::Cancelled)
+    );
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert_eq!(
+        (error.into_inner(), clock.sleepers()),
+        (Some(Fault::Down), 0)
+    );
+
+    let (attempt_runs, cancel_now) = tokio::sync::oneshot::channel::<()>();
+    let mut attempt_runs = Some(attempt_runs);
+    let work = || {
+        attempt_runs.take().unwrap().send(()).unwrap();
+        std::future::pending::<Result<(), Fault>>()
+    };
+    let error = retry
+        .run_until(async { cancel_now.await.unwrap() }, work)
+        .await
+        .unwrap_err();
+    assert!(error.was_cut_off());
+    assert_eq!(error.outcome(), Outcome::Unknown);
 }
 
 #[tokio::test]

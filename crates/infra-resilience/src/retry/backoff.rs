@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::terms::{RetryState, Wait};
 use crate::config_error::{self as check, ConfigError};
 
 /// How waits grow from one failure to the next.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Growth {
     /// `base`, always.
@@ -21,6 +22,8 @@ pub enum Growth {
     },
     /// `base` times 1, 1, 2, 3, 5, 8 ...
     Fibonacci,
+    /// What a term of one's own says; `base` does not matter.
+    Term(Wait),
 }
 
 /// How chance spreads the waits of callers that failed together. `e` is the wait by [`Growth`],
@@ -40,7 +43,7 @@ pub enum Jitter {
 }
 
 /// Base, cap, growth and jitter of waits.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Backoff {
     pub(crate) base: Duration,
     pub(crate) cap: Duration,
@@ -75,7 +78,7 @@ impl Backoff {
 
     fn without_jitter(&self, failures: u32) -> Duration {
         let steps = failures.saturating_sub(1);
-        let grown = match self.growth {
+        let grown = match &self.growth {
             Growth::Constant => Some(self.base),
             Growth::Linear => self.base.checked_mul(failures),
             Growth::Exponential { factor } => {
@@ -83,6 +86,9 @@ impl Backoff {
                 Duration::try_from_secs_f64(self.base.as_secs_f64() * power).ok()
             }
             Growth::Fibonacci => self.base.checked_mul(fibonacci(failures)),
+            Growth::Term(wait) => {
+                Some(wait.next(&RetryState::new(failures, Duration::ZERO, Duration::ZERO)))
+            }
         };
         // A wait too long for its type is, above all, longer than the cap.
         grown.unwrap_or(Duration::MAX).min(self.cap)
@@ -124,10 +130,15 @@ mod tests {
         let mut rng = Rng::with_seed(7);
         for draw in 0..DRAWS {
             let failures = draw % 20 + 1;
-            let bare = backoff(exponential, Jitter::None).wait(failures, Duration::ZERO, &mut rng);
-            let full = backoff(exponential, Jitter::Full).wait(failures, Duration::ZERO, &mut rng);
-            let equal =
-                backoff(exponential, Jitter::Equal).wait(failures, Duration::ZERO, &mut rng);
+            let bare =
+                backoff(exponential.clone(), Jitter::None).wait(failures, Duration::ZERO, &mut rng);
+            let full =
+                backoff(exponential.clone(), Jitter::Full).wait(failures, Duration::ZERO, &mut rng);
+            let equal = backoff(exponential.clone(), Jitter::Equal).wait(
+                failures,
+                Duration::ZERO,
+                &mut rng,
+            );
             assert!(bare <= Duration::from_secs(2));
             assert!(full <= bare);
             assert!(bare / 2 <= equal && equal <= bare);
@@ -167,7 +178,8 @@ mod tests {
         ];
         for growth in growths {
             for failures in [1_000, 1_000_000, u32::MAX] {
-                let wait = backoff(growth, Jitter::None).wait(failures, Duration::ZERO, &mut rng);
+                let wait =
+                    backoff(growth.clone(), Jitter::None).wait(failures, Duration::ZERO, &mut rng);
                 assert_eq!(wait, Duration::from_secs(2), "{growth:?}");
             }
         }
@@ -184,7 +196,8 @@ mod tests {
         let mut rng = Rng::with_seed(7);
         for (growth, expected) in cases {
             for (failures, expected) in (1..).zip(expected) {
-                let wait = backoff(growth, Jitter::None).wait(failures, Duration::ZERO, &mut rng);
+                let wait =
+                    backoff(growth.clone(), Jitter::None).wait(failures, Duration::ZERO, &mut rng);
                 assert_eq!(
                     wait,
                     Duration::from_millis(expected),

@@ -59,6 +59,15 @@ impl<E: fmt::Display> fmt::Display for RetryError<E> {
                     f.write_str(", last error: ")?;
                 }
             }
+            StopReason::BudgetExhausted => {
+                write!(f, "retry budget exhausted after attempt {attempts}: ")?;
+            }
+            StopReason::Cancelled => {
+                write!(f, "cancelled in attempt {attempts}")?;
+                if self.error.is_some() {
+                    f.write_str(", last error: ")?;
+                }
+            }
             StopReason::WaitTooLong => {
                 write!(f, "asked to wait too long after attempt {attempts}: ")?;
             }

@@ -4,25 +4,38 @@
 //! - [`Retry`]: a policy that runs operations; [`RetryBuilder`] makes one.
 //! - [`schedule`]: one run as a state machine without I/O.
 //! - [`Growth`] and [`Jitter`]: how long the waits are.
+//! - [`Stop`], [`Wait`], [`RetryWhen`]: terms from which a policy of one's own is composed.
+//! - [`RetryExt`]: `(|| call()).retry(&policy)`.
 //! - [`RetryError`]: what is left when no attempt succeeded.
 
 mod backoff;
 mod builder;
 mod error;
+mod ext;
+mod run;
 pub mod schedule;
+mod terms;
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use infra_core::{Classify, Deadline, MonoTime, Outcome, SharedClock};
+use infra_core::{Classify, MonoTime, SharedClock};
 
-use crate::timeout::timeout_at;
+use self::builder::Policy;
+use self::run::{Judged, Run};
+use crate::breaker::{BreakerError, CircuitBreaker, Verdict};
 
 pub use backoff::{Growth, Jitter};
 pub use builder::RetryBuilder;
 pub use error::RetryError;
+pub use ext::RetryExt;
+pub use run::RetryAttempt;
 pub use schedule::{Decision, Schedule, Step, StopReason};
+pub use terms::{RetryState, RetryWhen, Stop, Wait};
 
 /// A retry policy. Clones are cheap and share the settings.
 ///
@@ -55,23 +68,8 @@ pub use schedule::{Decision, Schedule, Step, StopReason};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Retry {
-    policy: Arc<RetryBuilder>,
+    policy: Arc<Policy>,
     clock: SharedClock,
-}
-
-/// What is known between a failed attempt and the wait before the next.
-#[non_exhaustive]
-pub struct RetryAttempt<'a> {
-    /// The policy's name.
-    pub name: Option<&'a str>,
-    /// The attempt that failed, from 1.
-    pub attempt: u32,
-    /// How many attempts are made at most.
-    pub max_attempts: u32,
-    /// The wait that follows.
-    pub delay: Duration,
-    /// The error; `None` where a result was judged worth repeating without being an error.
-    pub error: Option<&'a dyn fmt::Display>,
 }
 
 impl Retry {
@@ -90,6 +88,11 @@ impl Retry {
         RetryBuilder::new(Growth::Linear).base(step)
     }
 
+    /// Waits by a term of one's own; cap and jitter are applied to them. No jitter unless set.
+    pub fn waiting(wait: Wait) -> RetryBuilder {
+        RetryBuilder::new(Growth::Term(wait)).jitter(Jitter::None)
+    }
+
     /// Waits that grow like the Fibonacci numbers.
     pub fn fibonacci(base: Duration) -> RetryBuilder {
         RetryBuilder::new(Growth::Fibonacci).base(base)
@@ -97,9 +100,18 @@ impl Retry {
 
     /// This policy's settings, to change some of them for one call. The policy itself stays.
     pub fn to_builder(&self) -> RetryBuilder {
-        let mut builder = RetryBuilder::clone(&self.policy);
-        builder.clock = Some(self.clock.clone());
-        builder
+        RetryBuilder::from_parts(Policy::clone(&self.policy), self.clock.clone())
+    }
+
+    /// One run of this policy as a state machine, for those who make the attempts themselves.
+    /// It begins now.
+    pub fn schedule(&self) -> Schedule<'_> {
+        let now = if self.policy.is_timed() {
+            self.clock.now()
+        } else {
+            MonoTime::ZERO
+        };
+        Schedule::start(&self.policy, now)
     }
 
     /// Calls `operation` until it succeeds, its error is not to be repeated, or a limit is
@@ -120,8 +132,8 @@ impl Retry {
         Fut: Future<Output = Result<T, E>>,
     {
         let idempotent = self.policy.idempotent;
-        self.drive(|result| Judged::by_class(result, idempotent), operation)
-            .await
+        let judge = |result: &Result<T, E>| Judged::by_class(result, idempotent);
+        self.drive(&mut Run::default(), judge, operation).await
     }
 
     /// Like [`run`](Self::run), repeating the errors for which `retry_if` is true.
@@ -160,189 +172,68 @@ impl Retry {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let judged = |result: &Result<T, E>| Judged {
-            decision: judge(result),
-            maybe_applied: false,
-        };
-        self.drive(judged, operation).await
+        let judge = |result: &Result<T, E>| Judged::plain(judge(result));
+        self.drive(&mut Run::default(), judge, operation).await
     }
 
-    async fn drive<T, E, F, Fut>(
+    /// Like [`run`](Self::run), with each attempt made through `breaker`. Attempts that the
+    /// breaker rejects wait until it admits a probe, where that is no longer than the policy's
+    /// [`retry_after_cap`](RetryBuilder::retry_after_cap), and take nothing from the budget.
+    ///
+    /// # Errors
+    /// [`RetryError`] with the last error, the number of attempts and the reason to stop.
+    pub async fn run_through<T, E, F, Fut>(
         &self,
-        mut judge: impl FnMut(&Result<T, E>) -> Judged,
+        breaker: &CircuitBreaker,
         mut operation: F,
-    ) -> Result<T, RetryError<E>>
+    ) -> Result<T, RetryError<BreakerError<E>>>
     where
-        E: fmt::Display,
+        E: Classify + fmt::Display,
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let policy = &*self.policy;
-        let mut schedule = Schedule::start(policy.limits(), policy.backoff, policy.seed);
-        let deadline = self.deadline();
-        let mut run = Run::default();
-        loop {
-            if deadline != Deadline::NEVER && deadline.is_expired(self.clock.now()) {
-                return Err(run.out_of_time());
+        let idempotent = self.policy.idempotent;
+        let judge = |result: &Result<T, _>| Judged::through_breaker(result, idempotent);
+        // The permit comes first: a rejected attempt must not even make its future.
+        let attempt = || {
+            let admitted = breaker.try_acquire().map(|permit| (permit, operation()));
+            async move {
+                let (permit, call) = admitted?;
+                let result = call.await;
+                permit.record(Verdict::of(&result));
+                result.map_err(BreakerError::Inner)
             }
-            run.attempts += 1;
-            let Some(result) = self.attempt(deadline, &mut operation).await else {
-                return Err(run.cut_off());
-            };
-            let judged = judge(&result);
-            if result.is_ok() && judged.decision == Decision::Stop {
-                return result.map_err(|error| run.failed(error, StopReason::NotRetryable));
-            }
-            run.maybe_applied |= judged.maybe_applied;
-            let now = self.now_if(deadline != Deadline::NEVER);
-            match schedule.after_failure(judged.decision, now, deadline) {
-                Step::Stop(reason) => return result.map_err(|error| run.failed(error, reason)),
-                Step::Sleep(delay) => {
-                    self.tell(run.attempts, delay, result.as_ref().err());
-                    run.last = result.err();
-                    self.clock.sleep(delay).await;
-                }
-            }
-        }
+        };
+        self.drive(&mut Run::default(), judge, attempt).await
     }
 
-    /// One attempt; `None` if the deadline cut it off.
-    async fn attempt<F, Fut>(&self, deadline: Deadline, operation: &mut F) -> Option<Fut::Output>
+    /// Like [`run`](Self::run), given up at once when `cancelled` completes, in an attempt or in
+    /// a wait.
+    ///
+    /// # Errors
+    /// [`RetryError`], with [`StopReason::Cancelled`] where that ended the run.
+    pub async fn run_until<T, E, F, Fut>(
+        &self,
+        cancelled: impl Future<Output = ()>,
+        operation: F,
+    ) -> Result<T, RetryError<E>>
     where
+        E: Classify + fmt::Display,
         F: FnMut() -> Fut,
-        Fut: Future,
+        Fut: Future<Output = Result<T, E>>,
     {
-        if deadline == Deadline::NEVER {
-            return Some(operation().await);
-        }
-        timeout_at(&self.clock, deadline, operation()).await.ok()
-    }
-
-    fn deadline(&self) -> Deadline {
-        self.policy.deadline.map_or(Deadline::NEVER, |limit| {
-            Deadline::after(self.clock.now(), limit)
-        })
-    }
-
-    fn now_if(&self, needed: bool) -> MonoTime {
-        if needed {
-            self.clock.now()
-        } else {
-            MonoTime::ZERO
-        }
-    }
-
-    fn tell(&self, attempt: u32, delay: Duration, error: Option<&impl fmt::Display>) {
-        let attempt = RetryAttempt {
-            name: self.policy.name.as_deref(),
-            attempt,
-            max_attempts: self.policy.max_attempts,
-            delay,
-            error: error.map(|error| error as &dyn fmt::Display),
+        let idempotent = self.policy.idempotent;
+        let judge = |result: &Result<T, E>| Judged::by_class(result, idempotent);
+        let mut run = Run::default();
+        let ended = {
+            let mut driven = pin!(self.drive(&mut run, judge, operation));
+            let mut cancelled = pin!(cancelled);
+            poll_fn(|cx| match cancelled.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => driven.as_mut().poll(cx).map(Some),
+            })
+            .await
         };
-        attempt.log();
-        if let Some(listener) = &self.policy.before_sleep {
-            listener(&attempt);
-        }
-    }
-}
-
-/// A decision, and whether the attempt may have taken effect although it failed.
-struct Judged {
-    decision: Decision,
-    maybe_applied: bool,
-}
-
-impl Judged {
-    fn by_class<T, E: Classify>(result: &Result<T, E>, idempotent: bool) -> Self {
-        let Err(error) = result else {
-            return Judged {
-                decision: Decision::Stop,
-                maybe_applied: false,
-            };
-        };
-        let unknown = error.outcome() == Outcome::Unknown;
-        let repeat = error.is_safe_to_repeat() || idempotent && unknown && error.is_transient();
-        let decision = match error.retry_after() {
-            _ if !repeat => Decision::Stop,
-            Some(wait) => Decision::RetryAfter(wait),
-            None => Decision::Retry,
-        };
-        Judged {
-            decision,
-            maybe_applied: unknown,
-        }
-    }
-}
-
-/// What a run has seen so far.
-struct Run<E> {
-    attempts: u32,
-    last: Option<E>,
-    maybe_applied: bool,
-}
-
-impl<E> Default for Run<E> {
-    fn default() -> Self {
-        Run {
-            attempts: 0,
-            last: None,
-            maybe_applied: false,
-        }
-    }
-}
-
-impl<E> Run<E> {
-    fn failed(&self, error: E, reason: StopReason) -> RetryError<E> {
-        RetryError {
-            error: Some(error),
-            attempts: self.attempts,
-            reason,
-            cut_off: false,
-            maybe_applied: self.maybe_applied,
-        }
-    }
-
-    fn out_of_time(self) -> RetryError<E> {
-        RetryError {
-            error: self.last,
-            attempts: self.attempts,
-            reason: StopReason::DeadlineExceeded,
-            cut_off: false,
-            maybe_applied: self.maybe_applied,
-        }
-    }
-
-    fn cut_off(self) -> RetryError<E> {
-        RetryError {
-            cut_off: true,
-            maybe_applied: true,
-            ..self.out_of_time()
-        }
-    }
-}
-
-impl RetryAttempt<'_> {
-    fn log(&self) {
-        tracing::warn!(
-            operation = self.name,
-            attempt = self.attempt,
-            max_attempts = self.max_attempts,
-            delay_ms = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
-            error = self.error.map(tracing::field::display),
-            "retry_scheduled"
-        );
-    }
-}
-
-impl fmt::Debug for RetryAttempt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RetryAttempt")
-            .field("name", &self.name)
-            .field("attempt", &self.attempt)
-            .field("max_attempts", &self.max_attempts)
-            .field("delay", &self.delay)
-            .field("error", &self.error.map(ToString::to_string))
-            .finish()
+        ended.unwrap_or_else(|| Err(run.stopped(StopReason::Cancelled)))
     }
 }

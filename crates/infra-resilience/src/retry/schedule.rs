@@ -5,9 +5,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use infra_core::{Deadline, MonoTime};
 
-use super::RetryBuilder;
-use super::backoff::Backoff;
-use crate::ConfigError;
+use super::builder::Policy;
+use super::terms::RetryState;
 
 /// What to do after an attempt, as judged by its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +18,16 @@ pub enum Decision {
     Retry,
     /// Try again after exactly this long, as the other side asked.
     RetryAfter(Duration),
+    /// Try again after exactly this long, or by the policy, without taking from the budget: the
+    /// attempt was rejected here and reached nobody.
+    RetryFree(Option<Duration>),
 }
 
 /// Why no further attempt was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// All attempts are used up.
+    /// All attempts are used up, or a stop term ended the run.
     Exhausted,
     /// The error is not one that a repetition could cure, or repeating it might do the work twice.
     NotRetryable,
@@ -33,6 +35,10 @@ pub enum StopReason {
     DeadlineExceeded,
     /// The other side asked for a longer wait than the policy allows.
     WaitTooLong,
+    /// The budget that this policy shares with others has no token left.
+    BudgetExhausted,
+    /// The caller cancelled the run.
+    Cancelled,
 }
 
 /// The next step of a run.
@@ -44,41 +50,28 @@ pub enum Step {
     Stop(StopReason),
 }
 
-/// The course of one run: counts failures and says how long to wait after each.
-#[derive(Debug, Clone)]
-pub struct Schedule {
-    limits: Limits,
-    backoff: Backoff,
-    seed: Option<u64>,
+/// The course of one run, by [`Retry::schedule`](super::Retry::schedule): counts failures and
+/// says how long to wait after each.
+#[derive(Debug)]
+pub struct Schedule<'a> {
+    policy: &'a Policy,
+    started: MonoTime,
+    deadline: Deadline,
     rng: Option<Rng>,
     previous: Duration,
     failures: u32,
 }
 
-/// The limits of a run.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Limits {
-    pub(crate) max_attempts: u32,
-    pub(crate) longest_hint: Duration,
-}
-
-impl Schedule {
-    /// The schedule of one run by the builder's settings.
-    ///
-    /// # Errors
-    /// [`ConfigError`] where a setting cannot work.
-    pub fn new(settings: &RetryBuilder) -> Result<Self, ConfigError> {
-        let policy = settings.clone().checked()?;
-        Ok(Self::start(policy.limits(), policy.backoff, policy.seed))
-    }
-
-    pub(crate) fn start(limits: Limits, backoff: Backoff, seed: Option<u64>) -> Self {
+impl<'a> Schedule<'a> {
+    pub(super) fn start(policy: &'a Policy, now: MonoTime) -> Self {
         Schedule {
-            limits,
-            backoff,
-            seed,
+            policy,
+            started: now,
+            deadline: policy
+                .deadline
+                .map_or(Deadline::NEVER, |limit| Deadline::after(now, limit)),
             rng: None,
-            previous: backoff.base,
+            previous: policy.backoff.base,
             failures: 0,
         }
     }
@@ -88,34 +81,43 @@ impl Schedule {
         self.failures
     }
 
+    /// The moment that neither a wait nor an attempt may pass.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
     /// Takes note of a failed attempt at `now` and says what comes next.
-    pub fn after_failure(&mut self, decision: Decision, now: MonoTime, deadline: Deadline) -> Step {
+    pub fn after_failure(&mut self, decision: Decision, now: MonoTime) -> Step {
         self.failures = self.failures.saturating_add(1);
-        if decision == Decision::Stop {
-            return Step::Stop(StopReason::NotRetryable);
-        }
-        if self.failures >= self.limits.max_attempts {
+        let asked = match decision {
+            Decision::Stop => return Step::Stop(StopReason::NotRetryable),
+            Decision::Retry => None,
+            Decision::RetryAfter(wait) => Some(wait),
+            Decision::RetryFree(wait) => wait,
+        };
+        if self.failures >= self.policy.attempts() {
             return Step::Stop(StopReason::Exhausted);
         }
-        let wait = match decision {
-            Decision::RetryAfter(asked) if asked > self.limits.longest_hint => {
-                return Step::Stop(StopReason::WaitTooLong);
-            }
-            Decision::RetryAfter(asked) => asked,
-            _ => self.draw(),
-        };
-        if deadline != Deadline::NEVER && now.plus(wait) >= deadline.time() {
+        if asked.is_some_and(|wait| wait > self.policy.longest_asked()) {
+            return Step::Stop(StopReason::WaitTooLong);
+        }
+        let wait = asked.unwrap_or_else(|| self.draw());
+        if self.deadline != Deadline::NEVER && now.plus(wait) >= self.deadline.time() {
             return Step::Stop(StopReason::DeadlineExceeded);
+        }
+        let state = RetryState::new(self.failures, now.since(self.started), wait);
+        if self.policy.stop.as_ref().is_some_and(|s| s.holds(&state)) {
+            return Step::Stop(StopReason::Exhausted);
         }
         Step::Sleep(wait)
     }
 
     fn draw(&mut self) -> Duration {
-        let seed = self.seed;
+        let seed = self.policy.seed;
         let rng = self
             .rng
             .get_or_insert_with(|| seed.map_or_else(Rng::new, Rng::with_seed));
-        let wait = self.backoff.wait(self.failures, self.previous, rng);
+        let wait = self.policy.backoff.wait(self.failures, self.previous, rng);
         self.previous = wait;
         wait
     }

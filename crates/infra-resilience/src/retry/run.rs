@@ -1,0 +1,248 @@
+//! The asynchronous shell around a [`Schedule`]: makes attempts, sleeps, tells.
+
+use std::fmt;
+use std::time::Duration;
+
+use infra_core::{Classify, Deadline, MonoTime, Outcome};
+
+use super::{Decision, Retry, RetryError, Schedule, Step, StopReason};
+use crate::breaker::BreakerError;
+use crate::budget::BudgetedCall;
+use crate::timeout::timeout_at;
+
+/// What is known between a failed attempt and the wait before the next.
+#[non_exhaustive]
+pub struct RetryAttempt<'a> {
+    /// The policy's name.
+    pub name: Option<&'a str>,
+    /// The attempt that failed, from 1.
+    pub attempt: u32,
+    /// How many attempts are made at most.
+    pub max_attempts: u32,
+    /// The wait that follows.
+    pub delay: Duration,
+    /// The error; `None` where a result was judged worth repeating without being an error.
+    pub error: Option<&'a dyn fmt::Display>,
+}
+
+/// A decision, and whether the attempt may have taken effect although it failed.
+pub(super) struct Judged {
+    pub(super) decision: Decision,
+    pub(super) maybe_applied: bool,
+}
+
+/// What a run has seen so far.
+pub(super) struct Run<E> {
+    attempts: u32,
+    attempting: bool,
+    last: Option<E>,
+    maybe_applied: bool,
+}
+
+impl Retry {
+    pub(super) async fn drive<T, E, F, Fut>(
+        &self,
+        run: &mut Run<E>,
+        mut judge: impl FnMut(&Result<T, E>) -> Judged,
+        mut operation: F,
+    ) -> Result<T, RetryError<E>>
+    where
+        E: fmt::Display,
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let mut schedule = self.schedule();
+        let deadline = schedule.deadline();
+        let mut budgeted = self.begin_budgeted();
+        loop {
+            if deadline != Deadline::NEVER && deadline.is_expired(self.clock.now()) {
+                return Err(run.stopped(StopReason::DeadlineExceeded));
+            }
+            run.attempt_begins();
+            let Some(result) = self.attempt(deadline, &mut operation).await else {
+                return Err(run.stopped(StopReason::DeadlineExceeded));
+            };
+            let judged = judge(&result);
+            run.attempt_ended(judged.maybe_applied);
+            if result.is_ok() && judged.decision == Decision::Stop {
+                if let Some(call) = &mut budgeted {
+                    call.succeeded();
+                }
+                return result.map_err(|error| run.failed(error, StopReason::NotRetryable));
+            }
+            match self.next_step(&mut schedule, judged.decision, budgeted.as_mut()) {
+                Step::Stop(reason) => return result.map_err(|error| run.failed(error, reason)),
+                Step::Sleep(delay) => {
+                    self.tell(run.attempts, delay, result.as_ref().err());
+                    run.last = result.err();
+                    self.clock.sleep(delay).await;
+                }
+            }
+        }
+    }
+
+    /// One attempt; `None` if the deadline cut it off.
+    async fn attempt<F, Fut>(&self, deadline: Deadline, operation: &mut F) -> Option<Fut::Output>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future,
+    {
+        if deadline == Deadline::NEVER {
+            return Some(operation().await);
+        }
+        timeout_at(&self.clock, deadline, operation()).await.ok()
+    }
+
+    fn begin_budgeted(&self) -> Option<BudgetedCall> {
+        let budget = self.policy.budget.as_ref()?;
+        Some(budget.begin(self.clock.now()))
+    }
+
+    fn next_step(
+        &self,
+        schedule: &mut Schedule<'_>,
+        decision: Decision,
+        budgeted: Option<&mut BudgetedCall>,
+    ) -> Step {
+        let now = if self.policy.is_timed() {
+            self.clock.now()
+        } else {
+            MonoTime::ZERO
+        };
+        let step = schedule.after_failure(decision, now);
+        let (Step::Sleep(_), Some(call)) = (step, budgeted) else {
+            return step;
+        };
+        if matches!(decision, Decision::RetryFree(_)) || call.try_repeat(now) {
+            return step;
+        }
+        tracing::debug!(
+            operation = self.policy.name.as_deref(),
+            attempt = schedule.failures(),
+            "retry_budget_exhausted"
+        );
+        Step::Stop(StopReason::BudgetExhausted)
+    }
+
+    fn tell(&self, attempt: u32, delay: Duration, error: Option<&impl fmt::Display>) {
+        let attempt = RetryAttempt {
+            name: self.policy.name.as_deref(),
+            attempt,
+            max_attempts: self.policy.attempts(),
+            delay,
+            error: error.map(|error| error as &dyn fmt::Display),
+        };
+        attempt.log();
+        if let Some(listener) = &self.policy.before_sleep {
+            listener(&attempt);
+        }
+    }
+}
+
+impl Judged {
+    pub(super) fn by_class<T, E: Classify>(result: &Result<T, E>, idempotent: bool) -> Self {
+        let Err(error) = result else {
+            return Judged::plain(Decision::Stop);
+        };
+        let unknown = error.outcome() == Outcome::Unknown;
+        let repeat = error.is_safe_to_repeat() || idempotent && unknown && error.is_transient();
+        let decision = match error.retry_after() {
+            _ if !repeat => Decision::Stop,
+            Some(wait) => Decision::RetryAfter(wait),
+            None => Decision::Retry,
+        };
+        Judged {
+            decision,
+            maybe_applied: unknown,
+        }
+    }
+
+    /// As [`by_class`](Self::by_class), but a rejection reached nobody and costs nothing.
+    pub(super) fn through_breaker<T, E: Classify>(
+        result: &Result<T, BreakerError<E>>,
+        idempotent: bool,
+    ) -> Self {
+        match result {
+            Err(BreakerError::Rejected(rejected)) if !rejected.isolated => {
+                Judged::plain(Decision::RetryFree(rejected.retry_after))
+            }
+            _ => Judged::by_class(result, idempotent),
+        }
+    }
+
+    pub(super) fn plain(decision: Decision) -> Self {
+        Judged {
+            decision,
+            maybe_applied: false,
+        }
+    }
+}
+
+impl<E> Default for Run<E> {
+    fn default() -> Self {
+        Run {
+            attempts: 0,
+            attempting: false,
+            last: None,
+            maybe_applied: false,
+        }
+    }
+}
+
+impl<E> Run<E> {
+    fn attempt_begins(&mut self) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.attempting = true;
+    }
+
+    fn attempt_ended(&mut self, maybe_applied: bool) {
+        self.attempting = false;
+        self.maybe_applied |= maybe_applied;
+    }
+
+    fn failed(&self, error: E, reason: StopReason) -> RetryError<E> {
+        RetryError {
+            error: Some(error),
+            attempts: self.attempts,
+            reason,
+            cut_off: false,
+            maybe_applied: self.maybe_applied,
+        }
+    }
+
+    /// The end of a run from outside of an attempt's result: an attempt under way is cut off.
+    pub(super) fn stopped(&mut self, reason: StopReason) -> RetryError<E> {
+        RetryError {
+            error: self.last.take(),
+            attempts: self.attempts,
+            reason,
+            cut_off: self.attempting,
+            maybe_applied: self.maybe_applied || self.attempting,
+        }
+    }
+}
+
+impl RetryAttempt<'_> {
+    fn log(&self) {
+        tracing::warn!(
+            operation = self.name,
+            attempt = self.attempt,
+            max_attempts = self.max_attempts,
+            delay_ms = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
+            error = self.error.map(tracing::field::display),
+            "retry_scheduled"
+        );
+    }
+}
+
+impl fmt::Debug for RetryAttempt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryAttempt")
+            .field("name", &self.name)
+            .field("attempt", &self.attempt)
+            .field("max_attempts", &self.max_attempts)
+            .field("delay", &self.delay)
+            .field("error", &self.error.map(ToString::to_string))
+            .finish()
+    }
+}
