@@ -3,15 +3,23 @@
 
 pub mod breaker;
 mod budget;
+mod bulkhead;
+mod call_error;
 mod config_error;
+mod keyed;
+pub mod limit;
 pub mod retry;
 mod timeout;
+mod turnstile;
 
 pub use breaker::{
     BreakerBuilder, BreakerConfig, BreakerError, BreakerEvent, BreakerRegistry, CircuitBreaker,
     Permit, Rejected, Verdict,
 };
 pub use budget::{BudgetedCall, RetryBudget};
+pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadPermit};
+pub use call_error::{CallError, RejectReason, RejectedBy, Rejection};
 pub use config_error::ConfigError;
+pub use limit::{Quota, RateLimiter, RateLimiterBuilder, RateLimiterRegistry};
 pub use retry::{Retry, RetryAttempt, RetryBuilder, RetryError};
-pub use timeout::{TimedOut, Timeout, timeout, timeout_at};
+pub use timeout::{TimeLimit, TimedOut, Timeout, timeout, timeout_at};

@@ -38,6 +38,7 @@ pub fn timeout<F: Future>(clock: &SharedClock, limit: Duration, future: F) -> Ti
         clock: clock.clone(),
         at: clock.now().plus(limit),
         limit,
+        which: TimeLimit::Plain,
     }
 }
 
@@ -52,6 +53,7 @@ pub fn timeout_at<F: Future>(clock: &SharedClock, deadline: Deadline, future: F)
         clock: clock.clone(),
         at: deadline.time(),
         limit,
+        which: TimeLimit::Plain,
     }
 }
 
@@ -65,6 +67,15 @@ pin_project! {
         clock: SharedClock,
         at: MonoTime,
         limit: Duration,
+        which: TimeLimit,
+    }
+}
+
+impl<F> Timeout<F> {
+    /// Says in the error which of several limits this is.
+    pub fn named(mut self, which: TimeLimit) -> Self {
+        self.which = which;
+        self
     }
 }
 
@@ -73,7 +84,10 @@ impl<F: Future> Future for Timeout<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let timed_out = TimedOut { limit: *this.limit };
+        let timed_out = TimedOut {
+            limit: *this.limit,
+            which: *this.which,
+        };
         let Some(future) = this.future.as_mut().as_pin_mut() else {
             return Poll::Ready(Err(timed_out));
         };
@@ -108,11 +122,40 @@ impl<F> fmt::Debug for Timeout<F> {
 pub struct TimedOut {
     /// The time that the call had.
     pub limit: Duration,
+    /// Which of several limits it was.
+    pub which: TimeLimit,
+}
+
+/// Which time limit cut a call off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimeLimit {
+    /// A limit that stands alone.
+    Plain,
+    /// The limit on one attempt.
+    Attempt,
+    /// The limit on a whole call with all its attempts and waits.
+    Total,
+}
+
+impl TimeLimit {
+    /// The words used in messages: `limit`, `limit of one attempt`, `limit of the whole call`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TimeLimit::Plain => "limit",
+            TimeLimit::Attempt => "limit of one attempt",
+            TimeLimit::Total => "limit of the whole call",
+        }
+    }
 }
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no result within {:?}", self.limit)
+        write!(f, "no result within {:?}", self.limit)?;
+        match self.which {
+            TimeLimit::Plain => Ok(()),
+            which => write!(f, " ({})", which.as_str()),
+        }
     }
 }
 

@@ -285,7 +285,7 @@ impl CircuitBreaker {
     }
 
     /// True when nobody else holds this breaker and it would not matter if it were forgotten.
-    fn is_forgettable(&self) -> bool {
+    fn is_alone_and_closed(&self) -> bool {
         let core = &self.shared.core;
         Arc::strong_count(&self.shared) == 1
             && core.mode() == Mode::Auto

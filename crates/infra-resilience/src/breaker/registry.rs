@@ -1,14 +1,14 @@
 //! One breaker per key, in bounded memory.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{MonoTime, SharedClock, SystemClock};
+use infra_core::{SharedClock, SystemClock};
 
 use super::{BreakerBuilder, CircuitBreaker};
 use crate::config_error::{self as check, ConfigError};
+use crate::keyed::{Keep, Keyed};
 
 const DEFAULT_CAPACITY: u32 = 10_000;
 
@@ -36,26 +36,13 @@ pub struct BreakerRegistry {
 struct RegistryShared {
     template: BreakerBuilder,
     clock: SharedClock,
-    capacity: usize,
-    idle_after: Option<Duration>,
-    slots: Mutex<Slots>,
+    keyed: Keyed<CircuitBreaker>,
 }
 
-/// Entries in a ring that a hand goes round (the CLOCK algorithm), and where each key is.
-#[derive(Default)]
-struct Slots {
-    ring: Vec<Entry>,
-    index: HashMap<Arc<str>, usize>,
-    hand: usize,
-    evicted: u64,
-    overflowed: u64,
-}
-
-struct Entry {
-    key: Arc<str>,
-    breaker: CircuitBreaker,
-    used: bool,
-    last_used: MonoTime,
+impl Keep for CircuitBreaker {
+    fn is_forgettable(&self) -> bool {
+        self.is_alone_and_closed()
+    }
 }
 
 /// The settings of a [`BreakerRegistry`].
@@ -96,11 +83,9 @@ impl RegistryBuilder {
         let clock = template.clock.clone().unwrap_or_else(SystemClock::shared);
         Ok(BreakerRegistry {
             shared: Arc::new(RegistryShared {
+                keyed: Keyed::new(clock.clone(), self.capacity, self.idle_after),
                 template,
                 clock,
-                capacity: self.capacity as usize,
-                idle_after: self.idle_after,
-                slots: Mutex::default(),
             }),
         })
     }
@@ -119,27 +104,12 @@ impl BreakerRegistry {
 
     /// The breaker of `key`, made if there is none. Two callers get the same one.
     pub fn get(&self, key: &str) -> CircuitBreaker {
-        let now = self.shared.clock.now();
-        let mut slots = self.lock();
-        if let Some(idle) = self.shared.idle_after {
-            slots.evict_idle(now, idle, 2);
-        }
-        if let Some(breaker) = slots.find(key, now) {
-            return breaker;
-        }
-        let key: Arc<str> = key.into();
-        let breaker = self.make(&key);
-        if slots.ring.len() >= self.shared.capacity && !slots.evict_one() {
-            slots.overflowed += 1;
-            return breaker;
-        }
-        slots.insert(key, breaker.clone(), now);
-        breaker
+        self.shared.keyed.get(key, |key| self.make(key))
     }
 
     /// How many breakers are kept.
     pub fn len(&self) -> usize {
-        self.lock().ring.len()
+        self.shared.keyed.counts().len
     }
 
     /// True when no breaker is kept.
@@ -149,18 +119,17 @@ impl BreakerRegistry {
 
     /// How many breakers were removed to make room or for being idle.
     pub fn evicted(&self) -> u64 {
-        self.lock().evicted
+        self.shared.keyed.counts().evicted
     }
 
     /// How many breakers were handed out without being kept, because none could make room.
     pub fn overflowed(&self) -> u64 {
-        self.lock().overflowed
+        self.shared.keyed.counts().overflowed
     }
 
     /// All breakers kept, in no particular order: for health, metrics and operators.
     pub fn breakers(&self) -> Vec<CircuitBreaker> {
-        let slots = self.lock();
-        slots.ring.iter().map(|e| e.breaker.clone()).collect()
+        self.shared.keyed.values()
     }
 
     fn make(&self, key: &Arc<str>) -> CircuitBreaker {
@@ -172,88 +141,12 @@ impl BreakerRegistry {
             template.listener.clone(),
         )
     }
-
-    fn lock(&self) -> MutexGuard<'_, Slots> {
-        self.shared
-            .slots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Slots {
-    fn find(&mut self, key: &str, now: MonoTime) -> Option<CircuitBreaker> {
-        let index = *self.index.get(key)?;
-        let entry = self.ring.get_mut(index)?;
-        (entry.used, entry.last_used) = (true, now);
-        Some(entry.breaker.clone())
-    }
-
-    fn insert(&mut self, key: Arc<str>, breaker: CircuitBreaker, now: MonoTime) {
-        self.index.insert(key.clone(), self.ring.len());
-        self.ring.push(Entry {
-            key,
-            breaker,
-            used: false,
-            last_used: now,
-        });
-    }
-
-    /// Removes the first entry that was not used since the hand last passed. Two rounds suffice:
-    /// the first clears every mark.
-    fn evict_one(&mut self) -> bool {
-        for _ in 0..self.ring.len() * 2 {
-            let hand = self.advance();
-            let Some(entry) = self.ring.get_mut(hand) else {
-                return false;
-            };
-            let used = std::mem::take(&mut entry.used);
-            if !used && entry.breaker.is_forgettable() {
-                self.remove(hand);
-                return true;
-            }
-        }
-        false
-    }
-
-    fn evict_idle(&mut self, now: MonoTime, idle: Duration, looks: usize) {
-        for _ in 0..looks.min(self.ring.len()) {
-            let hand = self.advance();
-            let idle = self
-                .ring
-                .get(hand)
-                .is_some_and(|e| now.since(e.last_used) >= idle && e.breaker.is_forgettable());
-            if idle {
-                self.remove(hand);
-            }
-        }
-    }
-
-    fn advance(&mut self) -> usize {
-        let hand = if self.hand < self.ring.len() {
-            self.hand
-        } else {
-            0
-        };
-        self.hand = hand + 1;
-        hand
-    }
-
-    fn remove(&mut self, at: usize) {
-        let gone = self.ring.swap_remove(at);
-        self.index.remove(&gone.key);
-        if let Some(moved) = self.ring.get(at) {
-            self.index.insert(moved.key.clone(), at);
-        }
-        self.evicted += 1;
-    }
 }
 
 impl fmt::Debug for BreakerRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BreakerRegistry")
             .field("len", &self.len())
-            .field("capacity", &self.shared.capacity)
             .finish_non_exhaustive()
     }
 }
