@@ -6,7 +6,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use infra_core::{Class, Classify, Deadline, MonoTime, Outcome, SharedClock, Sleep};
+
 use pin_project_lite::pin_project;
+
+use crate::call_error::CallError;
 
 /// Gives `future` until `limit` from now, then drops it and returns [`TimedOut`].
 ///
@@ -167,5 +170,32 @@ impl Classify for TimedOut {
     }
     fn outcome(&self) -> Outcome {
         Outcome::Unknown
+    }
+}
+
+/// Like [`timeout`] for work that goes on when its time is up: it runs in a task of its own, with
+/// the current context, and is never dropped half-way.
+///
+/// # Errors
+/// [`CallError::Timeout`] when the time is up, [`CallError::Panicked`] when the work panicked,
+/// which is not a timeout, or its own error.
+///
+/// # Panics
+/// When called outside of a tokio runtime.
+pub async fn timeout_detached<T, E, F>(
+    clock: &SharedClock,
+    limit: Duration,
+    future: F,
+) -> Result<T, CallError<E>>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let task = infra_core::context::spawn(future);
+    match timeout(clock, limit, task).await {
+        Ok(Ok(result)) => result.map_err(CallError::Inner),
+        Ok(Err(join_error)) => Err(CallError::Panicked(join_error.to_string())),
+        Err(timed_out) => Err(CallError::Timeout(timed_out)),
     }
 }
