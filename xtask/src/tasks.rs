@@ -13,7 +13,7 @@ use crate::{install, python, shell};
 
 const EVERYTHING: [&str; 3] = ["--workspace", "--all-features", "--locked"];
 /// The tests that talk to a server, as nextest selects them.
-const ON_REDIS: &str = "package(infra-tests) | binary(/redis/) | test(/redis/)";
+const ON_REDIS: &str = "kind(test) & (package(infra-tests) | binary(/redis/))";
 
 /// `cargo xtask test`.
 pub(crate) fn test(report: &mut Report) {
