@@ -149,10 +149,12 @@ fn run_tests(
     let python = python.ok_or("the tests with Python need its environment, which failed")?;
     let mut command = shell::cargo();
     if shell::find_program("cargo-nextest").is_some() {
-        command.args(["nextest", "run"]).args(EVERYTHING);
+        command
+            .args(["nextest", "run", "--no-fail-fast"])
+            .args(EVERYTHING);
         command.args(select.map(|expression| ["-E", expression]).iter().flatten());
     } else {
-        command.arg("test").args(EVERYTHING);
+        command.args(["test", "--no-fail-fast"]).args(EVERYTHING);
         match select {
             Some(_) => command.args(["--test", "*"]),
             None => command.args(["--lib", "--bins", "--examples", "--tests"]),

@@ -100,9 +100,16 @@ pub fn find_server_program() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(PROGRAM_VARIABLE).filter(|path| !path.is_empty()) {
         return Some(PathBuf::from(path));
     }
-    ["redis-server", "valkey-server"]
+    programs_on_path().into_iter().next()
+}
+
+/// Every server program on `PATH`.
+pub(super) fn programs_on_path() -> Vec<PathBuf> {
+    let names = ["redis-server", "valkey-server"];
+    names
         .iter()
-        .find_map(|name| find_on_path(name.as_ref()))
+        .filter_map(|name| find_on_path(name.as_ref()))
+        .collect()
 }
 
 /// A name that no other test uses, for keys and channels on a shared server:

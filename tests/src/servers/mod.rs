@@ -24,6 +24,7 @@ use crate::raw::{RawClient, Reply};
 use crate::tls::TestCertificates;
 
 pub use config::{AppendSync, RedisConfig};
+use find::programs_on_path;
 pub use find::{
     PROGRAM_VARIABLE, URL_VARIABLE, find_server_program, free_port, server_program,
     shared_redis_url, unique_name, version_at,
@@ -73,9 +74,24 @@ impl RedisServer {
             .program
             .clone()
             .unwrap_or_else(|| server_program().to_owned());
+        let result = Self::start_program(&config, &program);
+        match &result {
+            // Built without TLS, as some packages are: another installed program may have it.
+            Err(log) if config.tls && config.program.is_none() && log.contains("TLS") => {
+                let others = programs_on_path()
+                    .into_iter()
+                    .filter(|other| *other != program);
+                let mut started = others.filter_map(|p| Self::start_program(&config, &p).ok());
+                started.next().map_or(result, Ok)
+            }
+            _ => result,
+        }
+    }
+
+    fn start_program(config: &RedisConfig, program: &Path) -> Result<Self, String> {
         let mut last = String::new();
         for _ in 0..5 {
-            let mut server = Self::prepare(config.clone(), program.clone());
+            let mut server = Self::prepare(config.clone(), program.to_owned());
             match server.launch() {
                 Ok(()) => return Ok(server),
                 // Another process may have taken the port in between: try the next one.
