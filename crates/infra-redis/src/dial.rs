@@ -119,7 +119,7 @@ async fn greet(
 }
 
 /// A stream to the server: fresh name lookup, every address in turn, then TLS where asked for.
-async fn open(options: &RedisOptions) -> Result<RedisStream, ConnectError> {
+pub(crate) async fn open(options: &RedisOptions) -> Result<RedisStream, ConnectError> {
     let url = options.url();
     let tcp = connect_tcp(options).await?;
     if !url.is_tls() {
@@ -198,7 +198,7 @@ fn login_error(options: &RedisOptions, error: &redis::RedisError) -> ConnectErro
     ConnectError::login(options.url(), options.url().is_tls(), error)
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     options: &RedisOptions,
     step: &str,
     attempt: impl Future<Output = Result<T, ConnectError>>,

@@ -30,6 +30,7 @@
 //!
 //! # Layout
 //! - `url`: [`RedisUrl`]; `options`: [`RedisOptions`]; `backoff`: [`Backoff`]
+//! - `subscriber`: [`Subscriber`], a connection for subscriptions; `resp`: its protocol
 //! - `dial`: one attempt to connect, ending in a stream ([`stream`]), a pair for subscriptions
 //!   ([`pubsub`]) or a multiplexed connection; `tls`: the session's settings
 //! - `connection`: [`Connection`], what callers hold; `link`: the state shared with its
@@ -46,6 +47,8 @@ mod dial;
 mod fault;
 mod link;
 mod options;
+mod resp;
+mod subscriber;
 mod supervisor;
 mod tls;
 mod url;
@@ -57,6 +60,7 @@ pub use dial::{RedisStream, pubsub, stream};
 pub use fault::{FaultKind, RedisFault, classify, classify_reply};
 pub use link::LinkStatus;
 pub use options::RedisOptions;
+pub use subscriber::{Push, Reply, Subscriber, SubscriberCommand};
 pub use url::{RedisUrl, UrlError};
 
 /// The client library, for drivers only.
