@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use infra_core::Outcome;
 
-use crate::channel::Target;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::reentry::{self, WaitsFor};
@@ -40,13 +39,24 @@ impl Intake {
         self.fan_out(&route, event).await
     }
 
-    /// Hands an event to the subscriptions made to exactly this target. For backends that match
-    /// themselves and say by which subscription an event came: once per target.
+    /// Hands an event to the subscriptions made to exactly its channel. For backends that match
+    /// themselves and say by which subscription an event came; see
+    /// [`Intake::deliver_by_pattern`].
     ///
     /// # Errors
     /// As [`Intake::deliver_matching`].
-    pub async fn deliver_to(&self, target: &Target, event: &Event) -> Result<()> {
-        let route = self.shared.router.of_target(target);
+    pub async fn deliver_by_channel(&self, event: &Event) -> Result<()> {
+        let route = self.shared.router.of_channel(event.channel());
+        self.fan_out(&route, event).await
+    }
+
+    /// Hands an event to the subscriptions made to exactly this pattern: once for every pattern
+    /// that the backend found to match.
+    ///
+    /// # Errors
+    /// As [`Intake::deliver_matching`].
+    pub async fn deliver_by_pattern(&self, pattern: &str, event: &Event) -> Result<()> {
+        let route = self.shared.router.of_pattern(pattern);
         self.fan_out(&route, event).await
     }
 

@@ -30,6 +30,7 @@ mod bus;
 mod capabilities;
 mod channel;
 mod driver;
+pub mod envelope;
 mod error;
 mod event;
 mod glob;

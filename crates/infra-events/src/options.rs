@@ -51,6 +51,35 @@ pub struct EventOptions {
     pub(crate) max_data_len: usize,
     pub(crate) listening: bool,
     pub(crate) subscribe: SubscribeOptions,
+    pub(crate) connection: ConnectionOptions,
+}
+
+/// How to connect to a server; memory has no use for it.
+#[derive(Debug, Clone)]
+#[cfg_attr(
+    not(feature = "redis"),
+    allow(dead_code, reason = "no backend with a server")
+)]
+pub(crate) struct ConnectionOptions {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) answer_timeout: Duration,
+    pub(crate) ping_interval: Duration,
+    pub(crate) backoff: (Duration, Duration),
+    pub(crate) lazy: bool,
+    pub(crate) client_name: Option<Arc<str>>,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        ConnectionOptions {
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(15),
+            backoff: (Duration::from_millis(50), Duration::from_secs(1)),
+            lazy: false,
+            client_name: None,
+        }
+    }
 }
 
 impl Default for EventOptions {
@@ -65,6 +94,7 @@ impl Default for EventOptions {
             max_data_len: 4 << 20,
             listening: true,
             subscribe: SubscribeOptions::default(),
+            connection: ConnectionOptions::default(),
         }
     }
 }
@@ -127,11 +157,55 @@ impl EventOptions {
         self
     }
 
+    /// The longest time for one attempt to connect: name lookup, TCP, TLS and login together.
+    /// Default 5 s.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connection.connect_timeout = limit;
+        self
+    }
+
+    /// How long a connection may leave a command or a PING unanswered before it counts as dead.
+    /// Default 5 s.
+    pub fn answer_timeout(mut self, limit: Duration) -> Self {
+        self.connection.answer_timeout = limit;
+        self
+    }
+
+    /// How long a connection may be silent before it is asked whether it is alive. Default 15 s.
+    pub fn ping_interval(mut self, interval: Duration) -> Self {
+        self.connection.ping_interval = interval;
+        self
+    }
+
+    /// The waits between attempts to connect again: the first, and the longest. They double, with
+    /// jitter, and go on for ever. Default 50 ms and 1 s.
+    pub fn reconnect_backoff(mut self, base: Duration, cap: Duration) -> Self {
+        self.connection.backoff = (base, cap);
+        self
+    }
+
+    /// Connect at the first call instead of at once. Default false: an unreachable server is an
+    /// error at the start.
+    pub fn lazy(mut self, lazy: bool) -> Self {
+        self.connection.lazy = lazy;
+        self
+    }
+
+    /// The name under which the server lists the connections.
+    pub fn client_name(mut self, name: &str) -> Self {
+        self.connection.client_name = Some(Arc::from(name));
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         crate::event::check_text("source", &self.source)?;
         for (name, limit) in [
             ("publish_timeout", self.publish_timeout),
             ("subscribe_timeout", self.subscribe_timeout),
+            ("connect_timeout", self.connection.connect_timeout),
+            ("answer_timeout", self.connection.answer_timeout),
+            ("ping_interval", self.connection.ping_interval),
+            ("reconnect_backoff", self.connection.backoff.0),
         ] {
             if limit.is_zero() {
                 return Err(invalid(format!("{name} is zero")));
@@ -154,7 +228,8 @@ impl fmt::Debug for EventOptions {
             .field("max_data_len", &self.max_data_len)
             .field("listening", &self.listening)
             .field("subscribe", &self.subscribe)
-            .finish_non_exhaustive()
+            .field("connection", &self.connection)
+            .finish()
     }
 }
 

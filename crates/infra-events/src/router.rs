@@ -20,8 +20,8 @@ pub(crate) struct Router {
 
 #[derive(Default)]
 struct Tables {
-    channels: HashMap<Arc<str>, Vec<Arc<Core>>>,
-    patterns: HashMap<Arc<str>, (Pattern, Vec<Arc<Core>>)>,
+    channels: HashMap<Arc<str>, Route>,
+    patterns: HashMap<Arc<str>, (Pattern, Route)>,
     /// What a channel's name leads to, so that neither the number of patterns nor their length
     /// matters to a publisher.
     cache: HashMap<Box<str>, Route>,
@@ -34,14 +34,11 @@ impl Router {
         let list = match &core.target {
             Target::Channel(name) => tables.channels.entry(name.clone()).or_default(),
             Target::Pattern(text) => {
-                &mut tables
-                    .patterns
-                    .entry(text.clone())
-                    .or_insert_with(|| (Pattern::new(text), Vec::new()))
-                    .1
+                let new = || (Pattern::new(text), Route::default());
+                &mut tables.patterns.entry(text.clone()).or_insert_with(new).1
             }
         };
-        list.push(core.clone());
+        *list = list.iter().chain([core]).cloned().collect();
     }
 
     /// False when it was not there (any more).
@@ -55,7 +52,7 @@ impl Router {
         };
         let Some(list) = list else { return false };
         let before = list.len();
-        list.retain(|other| other.id != core.id);
+        *list = list.iter().filter(|c| c.id != core.id).cloned().collect();
         let (found, empty) = (list.len() < before, list.is_empty());
         match &core.target {
             Target::Channel(_) if empty => drop(tables.channels.remove(name)),
@@ -71,7 +68,10 @@ impl Router {
             return route.clone();
         }
         let mut tables = self.write();
-        let mut found = tables.channels.get(channel).cloned().unwrap_or_default();
+        let mut found = tables
+            .channels
+            .get(channel)
+            .map_or_else(Vec::new, |list| list.to_vec());
         for (pattern, list) in tables.patterns.values() {
             if pattern.matches(channel) {
                 found.extend(list.iter().cloned());
@@ -86,14 +86,17 @@ impl Router {
         route
     }
 
-    /// The subscriptions made to exactly this target.
-    pub(crate) fn of_target(&self, target: &Target) -> Vec<Arc<Core>> {
+    /// The subscriptions made to exactly this channel.
+    pub(crate) fn of_channel(&self, channel: &str) -> Route {
         let tables = self.read();
-        let list = match target {
-            Target::Channel(name) => tables.channels.get(name),
-            Target::Pattern(text) => tables.patterns.get(text).map(|(_, list)| list),
-        };
-        list.cloned().unwrap_or_default()
+        tables.channels.get(channel).cloned().unwrap_or_default()
+    }
+
+    /// The subscriptions made to exactly this pattern.
+    pub(crate) fn of_pattern(&self, pattern: &str) -> Route {
+        let tables = self.read();
+        let found = tables.patterns.get(pattern);
+        found.map(|(_, list)| list.clone()).unwrap_or_default()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Tables> {

@@ -128,15 +128,14 @@ mod tests {
         };
         let texts: Vec<_> = parts.into_iter().map(|part| &more[part]).collect();
         assert_eq!(texts, [&b"message"[..], b"ch", b"a\r\nb"]);
-        assert_eq!(
-            parse(&more[len..]).unwrap(),
-            Some((Frame::Simple(1..5), 7))
-        );
+        assert_eq!(parse(&more[len..]).unwrap(), Some((Frame::Simple(1..5), 7)));
     }
 
     #[test]
     fn confirmations_errors_and_nil_are_read() {
-        let (frame, _) = parse(b"*3\r\n$9\r\nsubscribe\r\n$-1\r\n:1\r\n").unwrap().unwrap();
+        let (frame, _) = parse(b"*3\r\n$9\r\nsubscribe\r\n$-1\r\n:1\r\n")
+            .unwrap()
+            .unwrap();
         assert!(matches!(frame, Frame::Array(parts) if parts.len() == 3));
         assert_eq!(
             parse(b"-NOPERM no\r\n").unwrap(),

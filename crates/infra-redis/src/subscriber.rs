@@ -99,7 +99,8 @@ impl Subscriber {
         let url = options.url();
         match (url.username(), url.password()) {
             (Some(user), Some(password)) => {
-                self.ask(options, &["AUTH", user, password.expose()]).await?;
+                self.ask(options, &["AUTH", user, password.expose()])
+                    .await?;
             }
             (None, Some(password)) => self.ask(options, &["AUTH", password.expose()]).await?,
             _ => {}
@@ -152,6 +153,11 @@ impl Subscriber {
         }
     }
 
+    /// True when nothing waits to be sent.
+    pub fn is_flushed(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
     /// Sends what is queued.
     ///
     /// # Errors
@@ -171,6 +177,21 @@ impl Subscriber {
     /// When the connection ended, or the other end does not speak the protocol.
     pub async fn next(&mut self) -> io::Result<Push<'_>> {
         let frame = self.read_frame().await?;
+        self.push(frame)
+    }
+
+    /// The next message or answer, if it was read from the socket already.
+    ///
+    /// # Errors
+    /// When the other end does not speak the protocol.
+    pub fn next_buffered(&mut self) -> io::Result<Option<Push<'_>>> {
+        match self.take_frame()? {
+            Some(frame) => self.push(frame).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn push(&self, frame: Frame) -> io::Result<Push<'_>> {
         let bytes = &self.current[..];
         match frame {
             Frame::Simple(_) => Ok(Push::Reply(Reply::Pong)),
@@ -206,11 +227,19 @@ impl Subscriber {
         }
     }
 
+    /// Moves the first whole frame, if there is one, into `current`.
+    fn take_frame(&mut self) -> io::Result<Option<Frame>> {
+        let Some((frame, len)) = resp::parse(&self.unread)? else {
+            return Ok(None);
+        };
+        self.current = self.unread.split_to(len);
+        Ok(Some(frame))
+    }
+
     /// Reads one whole frame into `current`.
     async fn read_frame(&mut self) -> io::Result<Frame> {
         loop {
-            if let Some((frame, len)) = resp::parse(&self.unread)? {
-                self.current = self.unread.split_to(len);
+            if let Some(frame) = self.take_frame()? {
                 return Ok(frame);
             }
             self.unread.reserve(READ_SIZE);

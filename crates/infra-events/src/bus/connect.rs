@@ -20,6 +20,12 @@ const BACKENDS: [(&str, Option<&str>); 2] = [("memory", None), ("redis", Some("r
 pub async fn create_event_bus(backend: &str, options: EventOptions) -> Result<EventBus> {
     match backend {
         "memory" => EventBus::memory_with(options),
+        #[cfg(feature = "redis")]
+        "redis" => {
+            options.check()?;
+            let driver = crate::driver::redis::RedisDriver::connect(&options).await?;
+            EventBus::from_driver(Arc::new(driver), options)
+        }
         other => Err(unknown(other)),
     }
 }

@@ -7,7 +7,7 @@ mod subscribe;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use infra_core::{BoxFuture, Health, HealthCheck};
 use tokio::sync::watch;
@@ -24,6 +24,10 @@ use crate::options::EventOptions;
 use crate::shared::{Life, Shared};
 use crate::signal::SignalStream;
 use crate::subscription::{Subscription, SubscriptionStats};
+
+/// What a driver gets on top of a call's time: it knows better than the bus why nothing happened,
+/// so its own error should come first.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// A publish/subscribe bus over one backend. Cheap to clone; clones are the same bus.
 ///

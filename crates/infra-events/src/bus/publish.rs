@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use infra_core::context;
 use serde::Serialize;
 
-use super::{BusInner, EventBus};
+use super::{BusInner, EventBus, GRACE};
 use crate::capabilities::PublishLevel;
 use crate::channel;
 use crate::error::{Error, ErrorKind, Result};
@@ -78,7 +78,8 @@ impl BusInner {
             &self.options.source,
             &context::current(),
         );
-        let sent = tokio::time::timeout(self.options.publish_timeout, self.driver.publish(&event));
+        let limit = self.options.publish_timeout + GRACE;
+        let sent = tokio::time::timeout(limit, self.driver.publish(&event));
         match sent.await {
             Ok(level) => Ok(Published { id, level: level? }),
             Err(_) => Err(self.publish_error(ErrorKind::Timeout, channel)),

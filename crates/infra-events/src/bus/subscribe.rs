@@ -6,7 +6,7 @@ use infra_core::BoxFuture;
 use infra_core::context;
 use serde::de::DeserializeOwned;
 
-use super::{BusInner, EventBus};
+use super::{BusInner, EventBus, GRACE};
 use crate::channel::Target;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -180,7 +180,7 @@ impl BusInner {
             on_drop: true, // from here on, also when this future is dropped
         };
         let confirmation = self.driver.subscribe(&subscription.core.target);
-        tokio::time::timeout(self.options.subscribe_timeout, confirmation)
+        tokio::time::timeout(self.options.subscribe_timeout + GRACE, confirmation)
             .await
             .unwrap_or_else(|_| Err(self.error(ErrorKind::Timeout, "subscribe")))
             .map_err(at)?;
@@ -206,7 +206,7 @@ impl BusInner {
         let Some(confirmation) = confirmation else {
             return Ok(());
         };
-        tokio::time::timeout(self.options.subscribe_timeout, confirmation)
+        tokio::time::timeout(self.options.subscribe_timeout + GRACE, confirmation)
             .await
             .unwrap_or_else(|_| Err(self.error(ErrorKind::Timeout, "unsubscribe")))
             .map_err(|error| error.with_channel(core.target.as_str()))

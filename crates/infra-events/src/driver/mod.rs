@@ -1,6 +1,8 @@
 //! The backends.
 
 pub(crate) mod memory;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 
 use infra_core::BoxFuture;
 
