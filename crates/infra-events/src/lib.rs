@@ -29,6 +29,8 @@
 mod bus;
 mod capabilities;
 mod channel;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod driver;
 pub mod envelope;
 mod error;
