@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use infra_core::{BoxFuture, context};
 use infra_redis::redis::cmd;
-use infra_redis::{Connection, Effect, RedisOptions};
+use infra_redis::{Connection, Effect, LinkStatus, RedisOptions};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
@@ -76,6 +76,15 @@ impl RedisDriver {
 impl Desk {
     fn lock(&self) -> MutexGuard<'_, DeskState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why subscriptions get nothing at this moment, if that is so.
+    fn trouble(&self) -> Option<String> {
+        let state = self.lock();
+        if state.connected || state.wanted.is_empty() {
+            return None;
+        }
+        Some(state.trouble.clone().unwrap_or_default())
     }
 
     /// Waits for the server's word, and says what is in the way if it does not come.
@@ -155,20 +164,22 @@ impl EventDriver for RedisDriver {
         Box::pin(desk.confirmation(answer, self.subscribe_timeout, "unsubscribe"))
     }
 
+    /// Says at once when a connection is known to be down: whoever asks wants to know, not wait.
     fn ping(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
-            self.publisher
-                .ping(self.publish_timeout)
-                .await
-                .map_err(|fault| error::from_fault(fault, "ping"))?;
-            let state = self.desk.lock();
-            if state.connected || state.wanted.is_empty() {
-                return Ok(());
+            let unavailable = |why| {
+                Error::new(ErrorKind::Unavailable, "ping")
+                    .with_backend("redis")
+                    .with_detail(why)
+            };
+            if let LinkStatus::Down { reason } = self.publisher.status() {
+                return Err(unavailable(reason));
             }
-            let trouble = state.trouble.clone().unwrap_or_default();
-            Err(Error::new(ErrorKind::Unavailable, "ping")
-                .with_backend("redis")
-                .with_detail(format!("subscriptions are cut off: {trouble}")))
+            if let Some(trouble) = self.desk.trouble() {
+                return Err(unavailable(format!("subscriptions are cut off: {trouble}")));
+            }
+            let answer = self.publisher.ping(self.pace.answer_timeout).await;
+            answer.map_err(|fault| error::from_fault(fault, "ping"))
         })
     }
 
