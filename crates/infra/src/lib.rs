@@ -1,1 +1,75 @@
-//! Production infrastructure behind traits, swapped by configuration
+//! Production infrastructure for long-running services, swapped by configuration.
+//!
+//! Start on a laptop with nothing installed, move to hosted servers by changing environment
+//! variables, never code:
+//!
+//! ```
+//! # #[cfg(feature = "manager")]
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use infra::Infrastructure;
+//!
+//! // In a service: `Infrastructure::from_env().await`, and `STATE_BACKEND=redis` in the environment.
+//! let infra = Infrastructure::builder().start().await?;
+//!
+//! infra.state().set("bot_001:position", &42).await?;
+//! let fills = infra.events().subscribe("fills.*", |event| async move {
+//!     tracing::info!(channel = event.channel(), "fill_received");
+//! }).await?;
+//! infra.events().publish("fills.AAPL", "bought 10").await?;
+//!
+//! infra.shutdown().await;
+//! # drop(fills); Ok(()) }
+//! # #[cfg(not(feature = "manager"))] fn main() {}
+//! ```
+//!
+//! # Layout
+//! [`Infrastructure`] starts and ends everything. Each part is a crate of its own, re-exported
+//! here behind a feature of its name, and pleasant to use alone:
+//!
+//! | module | feature | what it has |
+//! |---|---|---|
+//! | [`core`] | always | error classes, clocks, context, secrets, health |
+//! | `state` | `state` | `StateStore`: typed values with TTL, on memory or Redis |
+//! | `events` | `events` | `EventBus`: channels, patterns, subscriptions, on memory or Redis |
+//! | `resilience` | `resilience` | retry, circuit breaker, timeout |
+//! | `emergency` | `emergency` | levels, holds, gates: one switch that stops every bot |
+//! | `graph` | `graph` | strategy graphs: checkpointed, resumable executions |
+//! | `config` | `config` | typed settings from code, environment and `.env` files |
+//! | `log` | `log` | JSON and console lines with the context on each |
+//!
+//! # Features
+//! `full` (the default) is all of them. `redis` adds the Redis backends to whatever else is on.
+//! `manager` is [`Infrastructure`] and what it needs. Memory backends are always there.
+//!
+//! # Environment
+//! This is the one library crate that reads the process environment, and only in
+//! [`Infrastructure::from_env`] and
+//! [`process_environment`](InfrastructureBuilder::process_environment). The variables are listed
+//! in the README.
+
+#![cfg_attr(not(feature = "manager"), allow(rustdoc::broken_intra_doc_links))]
+
+pub use infra_core as core;
+
+#[cfg(feature = "config")]
+pub use infra_config as config;
+#[cfg(feature = "emergency")]
+pub use infra_emergency as emergency;
+#[cfg(feature = "events")]
+pub use infra_events as events;
+#[cfg(feature = "graph")]
+pub use infra_graph as graph;
+#[cfg(feature = "log")]
+pub use infra_log as log;
+#[cfg(feature = "resilience")]
+pub use infra_resilience as resilience;
+#[cfg(feature = "state")]
+pub use infra_state as state;
+
+#[cfg(feature = "manager")]
+mod manager;
+#[cfg(feature = "manager")]
+pub use manager::{
+    BoxError, CheckReport, Component, HealthReport, Importance, Infrastructure,
+    InfrastructureBuilder, ShutdownReport, Signal, StartError, StopEnd, Stopped,
+};

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::books::{Book, STARTING_CASH};
+use crate::channels::Channels;
 use crate::market::Market;
 use crate::money::Money;
 use crate::options::Terms;
@@ -66,8 +67,7 @@ pub struct Desk {
     pub store: DeskStore,
     pub events: EventBus,
     pub emergency: EmergencyController,
-    /// The channel on which marks are published.
-    pub marks: String,
+    pub channels: Channels,
     /// One per ticker, in the order of the tickers.
     pub bots: Vec<(String, GraphRuntime)>,
 }
@@ -204,7 +204,7 @@ impl Desk {
             equity,
             fills: fills.collect(),
         };
-        if let Err(error) = self.events.publish(&self.marks, &mark).await {
+        if let Err(error) = self.events.publish(&self.channels.marks(), &mark).await {
             tracing::debug!(error = %error, "mark_lost");
         }
     }

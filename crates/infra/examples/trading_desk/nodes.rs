@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::books::{Fill, Settlement};
 use crate::broker::Broker;
+use crate::channels::Channels;
 use crate::exchange::Order;
 use crate::market::Market;
 use crate::money::Money;
@@ -24,8 +25,7 @@ pub struct Tools {
     pub store: DeskStore,
     pub broker: Broker,
     pub events: EventBus,
-    /// The channel on which fills are published.
-    pub fills: Arc<str>,
+    pub channels: Channels,
 }
 
 /// The graph of one day of one bot. Its inputs are `ticker` and `day`.
@@ -123,7 +123,7 @@ async fn fill(tools: Tools, cx: NodeContext) -> NodeResult {
     book.apply(&fill);
     tools.store.save_fill(&fill).await?;
     tools.store.save_book(&book).await?;
-    if let Err(error) = tools.events.publish(&tools.fills, &fill).await {
+    if let Err(error) = tools.events.publish(&tools.channels.fills(), &fill).await {
         // The portfolio notices the missing number and reads the record.
         tracing::debug!(error = %error, "fill_event_lost");
     }

@@ -42,7 +42,7 @@ pub struct Options {
     pub run_id: String,
 
     /// Where to write the plot of the equity
-    #[arg(long, value_name = "FILE", default_value = "trading_desk.svg")]
+    #[arg(long, value_name = "FILE", default_value = "target/trading_desk.svg")]
     pub plot: PathBuf,
 }
 

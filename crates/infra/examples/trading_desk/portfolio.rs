@@ -12,25 +12,28 @@ use infra::core::{BoxFuture, context};
 use infra::events::{Event, EventBus, Signal, Subscription};
 use infra::{BoxError, Component, Infrastructure};
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant};
 
 use crate::books::{Book, Fill};
+use crate::channels::Channels;
 use crate::desk::Mark;
 use crate::store::DeskStore;
+
+/// How long the last events may take.
+const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Rebuilds the books of one run. Started and stopped with the infrastructure.
 #[derive(Clone)]
 pub struct Portfolio {
     store: DeskStore,
-    /// The channels: what the desk publishes fills and marks on.
-    fills: Arc<str>,
-    marks: Arc<str>,
+    channels: Channels,
     tickers: Arc<[String]>,
     accounts: Arc<Mutex<Accounts>>,
     running: Arc<Mutex<Option<Running>>>,
 }
 
 struct Running {
-    subscriptions: [Subscription; 2],
+    subscription: Subscription,
     gaps: JoinHandle<()>,
 }
 
@@ -50,11 +53,10 @@ pub struct Sources {
 }
 
 impl Portfolio {
-    pub fn new(store: DeskStore, tickers: &[String], fills: &str, marks: &str) -> Self {
+    pub fn new(store: DeskStore, tickers: &[String], channels: Channels) -> Self {
         Portfolio {
             store,
-            fills: fills.into(),
-            marks: marks.into(),
+            channels,
             tickers: tickers.into(),
             accounts: Arc::default(),
             running: Arc::default(),
@@ -75,7 +77,16 @@ impl Portfolio {
         }
     }
 
-    /// The difference to `books`, if there is one, after reading what events did not bring.
+    /// Waits a moment for events that are on their way.
+    pub async fn settle(&self, books: &[Book]) {
+        let expected: u64 = books.iter().map(|book| book.fills).sum();
+        let until = Instant::now() + SETTLE_WITHIN;
+        while (self.all_fills().len() as u64) < expected && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The ticker whose books differ, if there is one, after reading what events did not bring.
     ///
     /// # Errors
     /// When the records cannot be read.
@@ -112,20 +123,19 @@ impl Portfolio {
         self.lock().fills.get(ticker).map_or(0, |fills| fills.len() as u64)
     }
 
-    async fn on_fill(self, event: Event) -> Result<(), BoxError> {
-        let fill: Fill = event.json()?;
-        if fill.sequence > 1 {
-            self.catch_up(&fill.ticker, fill.sequence - 1).await?;
-        }
-        self.take(fill, true);
-        Ok(())
-    }
-
-    async fn on_mark(self, event: Event) -> Result<(), BoxError> {
-        let mark: Mark = event.json()?;
-        self.lock().marks += 1;
-        for (ticker, fills) in &mark.fills {
-            self.catch_up(ticker, *fills).await?;
+    async fn on_event(self, event: Event) -> Result<(), BoxError> {
+        if event.channel() == self.channels.fills() {
+            let fill: Fill = event.json()?;
+            if fill.sequence > 1 {
+                self.catch_up(&fill.ticker, fill.sequence - 1).await?;
+            }
+            self.take(fill, true);
+        } else if event.channel() == self.channels.marks() {
+            let mark: Mark = event.json()?;
+            self.lock().marks += 1;
+            for (ticker, fills) in &mark.fills {
+                self.catch_up(ticker, *fills).await?;
+            }
         }
         Ok(())
     }
@@ -148,15 +158,12 @@ impl Portfolio {
     }
 
     async fn subscribe(&self, bus: &EventBus) -> Result<Running, BoxError> {
-        let (fills, marks) = (self.clone(), self.clone());
         let gaps = self.watch_gaps(bus);
-        let on_fill = move |event| fills.clone().on_fill(event);
-        let on_mark = move |event| marks.clone().on_mark(event);
-        let subscriptions = [
-            bus.subscribe(&self.fills, on_fill).await?,
-            bus.subscribe(&self.marks, on_mark).await?,
-        ];
-        Ok(Running { subscriptions, gaps })
+        // One subscription for both channels: a mark comes after the fills that it counts.
+        let portfolio = self.clone();
+        let handler = move |event| portfolio.clone().on_event(event);
+        let subscription = bus.subscribe(&self.channels.all(), handler).await?;
+        Ok(Running { subscription, gaps })
     }
 
     /// After a gap events may be missing: read what the state has.
@@ -198,9 +205,7 @@ impl Component for Portfolio {
             let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(running) = running {
                 running.gaps.abort();
-                for subscription in running.subscriptions {
-                    subscription.unsubscribe().await?;
-                }
+                running.subscription.unsubscribe().await?;
             }
             Ok(())
         })

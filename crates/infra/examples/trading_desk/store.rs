@@ -1,4 +1,4 @@
-//! Where the desk keeps what must survive it. All keys begin with `desk:<run>:`.
+//! Where the desk keeps what must survive it. All keys begin with `desk/<run>:`.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct DeskStore {
 impl DeskStore {
     pub fn new(state: &StateStore, run_id: &str) -> Self {
         DeskStore {
-            state: state.namespaced(&format!("desk:{run_id}:")),
+            state: state.namespaced("desk").namespaced(run_id),
         }
     }
 
@@ -35,7 +35,7 @@ impl DeskStore {
 
     /// The part that plays the exchange's own database.
     pub fn exchange(&self) -> StateStore {
-        self.state.namespaced("exchange:")
+        self.state.namespaced("exchange")
     }
 
     /// The terms of the stored run, if there is one.

@@ -13,13 +13,14 @@ pub(super) type Call = BoxFuture<'static, Result<(), BoxError>>;
 /// Something that can be stopped.
 pub(super) struct Stoppable {
     pub(super) name: String,
-    pub(super) stop: Box<dyn FnOnce() -> Call + Send>,
+    /// Gets the time that it has.
+    pub(super) stop: Box<dyn FnOnce(Duration) -> Call + Send>,
 }
 
 impl Stoppable {
     pub(super) fn new(
         name: impl Into<String>,
-        stop: impl FnOnce() -> Call + Send + 'static,
+        stop: impl FnOnce(Duration) -> Call + Send + 'static,
     ) -> Self {
         Stoppable {
             name: name.into(),
@@ -83,7 +84,7 @@ pub(super) async fn stop_all(parts: Vec<Stoppable>, until: Instant) -> Vec<Stopp
         let began = Instant::now();
         let share = until.saturating_duration_since(began) / left.max(1);
         left -= 1;
-        let end = match bounded((part.stop)(), began + share).await {
+        let end = match bounded((part.stop)(share), began + share).await {
             Ok(()) => StopEnd::Clean,
             Err(Ended::Failed(error)) => StopEnd::Failed(error.to_string()),
             Err(Ended::TooLate) => StopEnd::Straggler,
@@ -115,7 +116,7 @@ mod tests {
 
     fn part(name: &'static str, order: &Arc<Mutex<Vec<&'static str>>>) -> Stoppable {
         let order = order.clone();
-        Stoppable::new(name, move || {
+        Stoppable::new(name, move |_| {
             Box::pin(async move {
                 order.lock().unwrap().push(name);
                 Ok(())
@@ -126,7 +127,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn trap_42_a_part_that_hangs_takes_only_its_share_and_is_named() {
         let order = Arc::default();
-        let hang = Stoppable::new("hangs", || Box::pin(std::future::pending()));
+        let hang = Stoppable::new("hangs", |_| Box::pin(std::future::pending()));
         let parts = vec![part("first", &order), hang, part("last", &order)];
         let began = Instant::now();
         let stopped = stop_all(parts, began + Duration::from_secs(10)).await;
@@ -140,8 +141,8 @@ mod tests {
     async fn trap_46_errors_and_panics_are_reported_and_stop_nobody_else() {
         let order = Arc::default();
         let parts = vec![
-            Stoppable::new("fails", || Box::pin(async { Err("disk full".into()) })),
-            Stoppable::new("panics", || Box::pin(async { panic!("at the disco") })),
+            Stoppable::new("fails", |_| Box::pin(async { Err("disk full".into()) })),
+            Stoppable::new("panics", |_| Box::pin(async { panic!("at the disco") })),
             part("last", &order),
         ];
         let stopped = stop_all(parts, Instant::now() + Duration::from_secs(10)).await;

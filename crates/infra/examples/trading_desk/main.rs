@@ -1,0 +1,200 @@
+//! Five trading bots on real prices: every crate of `infra` at work in one program.
+//!
+//! ```text
+//! cargo run --release --example trading_desk
+//! STATE_BACKEND=redis EVENT_BACKEND=redis cargo run --release --example trading_desk
+//! ```
+//!
+//! Each day is one execution of a graph per bot (`nodes`): price, signal, risk, order, fill. The
+//! orders go through a `broker` (time limit, circuit breaker, retries) to a simulated `exchange`
+//! that fails on purpose. Books and fills are in the `store`; a `portfolio` rebuilds them from
+//! events. The `desk` keeps the days apart, raises a halt at the loss limit and lets an operator
+//! clear it. The `digest` in the last line depends on none of the faults and on no backend.
+
+mod books;
+mod broker;
+mod chance;
+mod channels;
+mod desk;
+mod digest;
+mod exchange;
+mod failure;
+mod market;
+mod money;
+mod nodes;
+mod options;
+mod plot;
+mod portfolio;
+mod progress;
+mod report;
+mod store;
+mod strategy;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use infra::graph::GraphRuntime;
+use infra::log::Output;
+use infra::resilience::BreakerConfig;
+use infra::{BoxError, Infrastructure};
+
+use broker::Broker;
+use channels::Channels;
+use desk::{Desk, Ledger};
+use exchange::Exchange;
+use failure::Failure;
+use market::Market;
+use nodes::Tools;
+use options::{Options, Terms};
+use portfolio::Portfolio;
+use progress::Progress;
+use store::DeskStore;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(options: &Options) -> Result<(), Failure> {
+    let market = Arc::new(Market::load()?);
+    let infra = Infrastructure::builder()
+        .process_environment()
+        // A line per node would bury the results; LOG_LEVEL=INFO shows them.
+        .default_setting("LOG_LEVEL", "WARNING")
+        .log(|log| log.output(Output::Stderr).panic_hook(true))
+        .start()
+        .await?;
+    let ended = trade(&infra, market, options).await;
+    infra.shutdown().await;
+    ended
+}
+
+/// The whole run, from the stored ledger to the digest.
+async fn trade(infra: &Infrastructure, market: Arc<Market>, options: &Options) -> Result<(), Failure> {
+    let terms = options.terms(market.days());
+    let store = DeskStore::new(infra.state(), &options.run_id);
+    let ledger = open_run(&store, &terms, options.resume, market.tickers().count()).await?;
+
+    let tickers: Vec<String> = market.tickers().map(str::to_owned).collect();
+    let channels = Channels::new(&options.run_id);
+    let portfolio = Portfolio::new(store.clone(), &tickers, channels.clone());
+    infra.start_component(portfolio.clone()).await?;
+
+    let exchange = Exchange::new(store.exchange(), options.seed, options.fault_rate);
+    let failures = infra.config().resilience.circuit_breaker_threshold;
+    let broker = Broker::new(exchange, failures)?;
+    let tools = Tools {
+        market: market.clone(),
+        store: store.clone(),
+        broker: broker.clone(),
+        events: infra.events().clone(),
+        channels: channels.clone(),
+    };
+    let desk = Desk {
+        bots: bots(infra, &tools, &tickers)?,
+        run_id: options.run_id.clone(),
+        events: infra.events().clone(),
+        emergency: infra.emergency().clone(),
+        market,
+        terms,
+        store,
+        channels,
+    };
+    let ledger = until_done(infra, &desk, ledger).await?;
+
+    let books = desk.books().await?;
+    portfolio.settle(&books).await;
+    if let Some(ticker) = portfolio.differs_from(&books).await? {
+        let text = format!("the portfolio and the state differ about {ticker}");
+        return Err(Failure::Other(text.into()));
+    }
+    let fills = portfolio.all_fills();
+    let table = report::table(&desk.market, &ledger, &books, broker.counters(), &portfolio.sources());
+    let curve = report::equity_curve(&desk.market, &fills, &tickers, ledger.next_day);
+    let plotted = plot::equity_svg(&desk.market, &curve, &ledger.halts)
+        .map_err(|error| error.to_string().into())
+        .and_then(|svg| write_file(&options.plot, &svg));
+    let digest = digest::digest(books.iter(), fills.iter(), ledger.halts.iter());
+    let plot = match &plotted {
+        Ok(()) => format!("equity plot: {}\n", options.plot.display()),
+        Err(_) => String::new(),
+    };
+    print(&format!("{table}{plot}digest {digest}\n")).map_err(Failure::Output)?;
+    plotted.map_err(Failure::Other)
+}
+
+/// The ledger to start from: the stored one to resume it, else a fresh one on cleared keys.
+async fn open_run(
+    store: &DeskStore,
+    terms: &Terms,
+    resume: bool,
+    bots: usize,
+) -> Result<Ledger, Failure> {
+    if resume && let Some(stored) = store.terms().await? {
+        if stored != *terms {
+            let text = format!("--resume: the stored run has other terms, {stored:?}, than {terms:?}");
+            return Err(Failure::Terms(text));
+        }
+        let ledger = store.ledger().await?;
+        return Ok(ledger.unwrap_or_else(|| Ledger::new(bots)));
+    }
+    store.begin(terms).await?;
+    Ok(Ledger::new(bots))
+}
+
+/// One runtime per ticker, over one graph.
+fn bots(
+    infra: &Infrastructure,
+    tools: &Tools,
+    tickers: &[String],
+) -> Result<Vec<(String, GraphRuntime)>, Failure> {
+    let graph = nodes::graph(tools)?;
+    let failures = infra.config().resilience.circuit_breaker_threshold;
+    let breaker = BreakerConfig::default()
+        .consecutive_failures(failures)
+        .open_wait(Duration::from_millis(50));
+    let bot = |ticker: &String| {
+        let runtime = infra.graph(graph.clone())?.state(tools.store.state().clone());
+        let runtime = runtime.bot(ticker).group("desk").strategy("trend");
+        Ok((ticker.clone(), runtime.breaker(breaker.clone()).build()?))
+    };
+    tickers.iter().map(bot).collect()
+}
+
+async fn until_done(infra: &Infrastructure, desk: &Desk, ledger: Ledger) -> Result<Ledger, Failure> {
+    let bar = Progress::new(desk.terms.days, ledger.next_day);
+    let progress = |ledger: &Ledger| {
+        let last = ledger.next_day.saturating_sub(1);
+        bar.day(ledger.next_day, desk.market.date(last));
+    };
+    let ended = tokio::select! {
+        ended = desk.run(ledger, progress) => ended.map_err(Failure::from),
+        signal = infra.until_signal() => Err(Failure::Interrupted(signal)),
+    };
+    bar.finish();
+    ended
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), BoxError> {
+    let describe = |error: io::Error| format!("the plot {}: {error}", path.display());
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(describe)?;
+    }
+    std::fs::write(path, text).map_err(describe)?;
+    Ok(())
+}
+
+/// Unlike `println!`, which panics when the output is closed or full.
+fn print(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    output.flush()
+}

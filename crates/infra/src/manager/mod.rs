@@ -1,0 +1,236 @@
+//! One call that starts everything in order, and one that ends it.
+
+mod builder;
+mod component;
+mod error;
+mod health;
+mod lifecycle;
+mod shutdown;
+mod signals;
+mod start;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use infra_config::{InfraConfig, Loaded};
+use infra_core::HealthStatus;
+use infra_emergency::EmergencyController;
+use infra_events::EventBus;
+use infra_log::LogHandle;
+use infra_state::StateStore;
+
+pub use builder::InfrastructureBuilder;
+pub use component::{BoxError, Component};
+pub use error::StartError;
+pub use health::{CheckReport, HealthReport, Importance};
+pub use lifecycle::{StopEnd, Stopped};
+pub use shutdown::ShutdownReport;
+pub use signals::Signal;
+
+use builder::Options;
+use health::Monitor;
+use lifecycle::Stoppable;
+use signals::Received;
+
+/// The running infrastructure: state, events, emergency controls, log and settings. Cheap to
+/// clone; clones share everything.
+///
+/// ```
+/// use infra::Infrastructure;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let infra = Infrastructure::builder()
+///     .set("STATE_BACKEND", "memory")
+///     .start()
+///     .await?;
+/// infra.state().set("greeting", "hello").await?;
+/// assert!(infra.health().await.is_ready());
+/// assert!(infra.shutdown().await.is_clean());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Infrastructure {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Loaded,
+    options: Options,
+    state: StateStore,
+    events: EventBus,
+    emergency: EmergencyController,
+    log: Option<LogHandle>,
+    monitor: Monitor,
+    phase: AtomicU8,
+    signals: Option<Received>,
+    /// What has started, in that order; taken by the shutdown.
+    started: Mutex<Vec<Stoppable>>,
+    outcome: shutdown::Outcome,
+}
+
+/// Where in its life the infrastructure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    Starting,
+    Running,
+    Stopping,
+}
+
+impl Infrastructure {
+    /// Starts with what the environment of the process and the `.env` files of the current
+    /// directory say.
+    ///
+    /// # Errors
+    /// [`StartError`]: all wrong settings in one report, or the first part that failed.
+    pub async fn from_env() -> Result<Infrastructure, StartError> {
+        Infrastructure::builder().process_environment().start().await
+    }
+
+    /// Starts with what the builder is told. It reads neither the environment nor files unless
+    /// [told so](InfrastructureBuilder::process_environment).
+    pub fn builder() -> InfrastructureBuilder {
+        InfrastructureBuilder::new()
+    }
+
+    /// The state store that the settings chose.
+    pub fn state(&self) -> &StateStore {
+        &self.inner.state
+    }
+
+    /// The event bus that the settings chose.
+    pub fn events(&self) -> &EventBus {
+        &self.inner.events
+    }
+
+    /// The emergency controls of this process.
+    pub fn emergency(&self) -> &EmergencyController {
+        &self.inner.emergency
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &InfraConfig {
+        &self.inner.settings.config
+    }
+
+    /// The settings with their sources, the application's own included.
+    pub fn settings(&self) -> &Loaded {
+        &self.inner.settings
+    }
+
+    /// The running log, to change its level. `None` where the application has its own.
+    pub fn log(&self) -> Option<&LogHandle> {
+        self.inner.log.as_ref()
+    }
+
+    /// Whether the process should be left running. Looks at no dependency and never waits.
+    pub fn liveness(&self) -> HealthStatus {
+        HealthStatus::Up
+    }
+
+    /// Liveness, readiness and what readiness is based on. Dependencies are asked side by side,
+    /// each within a time limit, and at most about once a second however often this is called.
+    pub async fn health(&self) -> HealthReport {
+        let checks = self.inner.monitor.reports().await;
+        let readiness = match self.inner.phase() {
+            Phase::Running => health::readiness(&checks),
+            Phase::Starting | Phase::Stopping => HealthStatus::Down,
+        };
+        HealthReport {
+            liveness: self.liveness(),
+            readiness,
+            checks,
+        }
+    }
+
+    /// Starts a component now, as [`InfrastructureBuilder::component`] does at the start: for parts
+    /// that are made from the running infrastructure. The shutdown stops it first.
+    ///
+    /// # Errors
+    /// [`StartError`] when it fails or does not start in time, and once the shutdown has begun.
+    pub async fn start_component(&self, component: impl Component + 'static) -> Result<(), StartError> {
+        let limit = self.inner.options.start_timeout;
+        start::start_component(self, Arc::new(component), limit).await
+    }
+
+    /// Returns when SIGINT or SIGTERM has asked the process to end. A second one ends it at once,
+    /// with the exit code 130 or 143. Waits for ever where signals are not handled. Cancel safe.
+    pub async fn until_signal(&self) -> Signal {
+        let Some(mut received) = self.inner.signals.clone() else {
+            return std::future::pending().await;
+        };
+        let first = received.wait_for(Option::is_some).await;
+        match first.ok().and_then(|signal| *signal) {
+            Some(signal) => signal,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A runtime for a strategy graph on this infrastructure: its state, events and emergency
+    /// controls, with retries and breakers as the settings say.
+    ///
+    /// # Errors
+    /// Never with settings that were loaded.
+    #[cfg(feature = "graph")]
+    pub fn graph(
+        &self,
+        graph: infra_graph::StrategyGraph,
+    ) -> Result<infra_graph::RuntimeBuilder, infra_resilience::ConfigError> {
+        let settings = self.config().resilience;
+        let retry = infra_resilience::Retry::exponential()
+            .max_attempts(settings.retry_max_attempts)
+            .build()?;
+        let breaker = infra_resilience::BreakerConfig::default()
+            .consecutive_failures(settings.circuit_breaker_threshold);
+        Ok(infra_graph::GraphRuntime::builder(graph)
+            .state(self.state().clone())
+            .events(self.events().clone())
+            .emergency(self.emergency().clone())
+            .retry(retry)
+            .breaker(breaker))
+    }
+}
+
+impl Inner {
+    fn phase(&self) -> Phase {
+        Phase::from_number(self.phase.load(Ordering::Acquire))
+    }
+
+    /// Changes the phase and returns the one before.
+    fn set_phase(&self, phase: Phase) -> Phase {
+        Phase::from_number(self.phase.swap(phase as u8, Ordering::AcqRel))
+    }
+
+    fn lock_started(&self) -> MutexGuard<'_, Vec<Stoppable>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Phase {
+    fn from_number(number: u8) -> Phase {
+        match number {
+            0 => Phase::Starting,
+            1 => Phase::Running,
+            _ => Phase::Stopping,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.phase() == Phase::Running {
+            tracing::warn!("infrastructure_dropped_without_shutdown");
+        }
+    }
+}
+
+impl fmt::Debug for Infrastructure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Infrastructure")
+            .field("state", &self.inner.state.backend())
+            .field("events", &self.inner.events.backend())
+            .field("phase", &self.inner.phase())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,282 @@
+//! The order in which everything begins, and the way back when something fails.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU8;
+use std::time::Duration;
+
+use infra_config::{InfraConfig, Loaded, Loader, Source};
+use infra_emergency::EmergencyController;
+use infra_events::{EventBus, EventOptions, create_event_bus};
+use infra_log::{ColorChoice, LogHandle, LogSettings};
+use infra_state::{StateOptions, StateStore, create_state_store};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::builder::{InfrastructureBuilder, LogEdit};
+use super::component::{BoxError, Component};
+use super::health::{Check, Importance, Monitor};
+use super::lifecycle::{Ended, StopEnd, Stoppable, bounded, stop_all};
+use super::{Infrastructure, Inner, Phase, StartError, signals};
+
+/// How long stopping what has started may take when something else failed.
+const ROLLBACK: Duration = Duration::from_secs(10);
+
+pub(super) async fn start(mut builder: InfrastructureBuilder) -> Result<Infrastructure, StartError> {
+    check_names(&builder.components)?;
+    let settings = load(&builder)?;
+    let signals = match builder.options.signals {
+        // Before anything can be waited for, so that no signal finds the default action.
+        true => Some(signals::watch_signals().map_err(|e| StartError::part("signals", false, e))?),
+        false => None,
+    };
+    let no_color = variable(&builder.environment, "NO_COLOR");
+    let log = match builder.log.take() {
+        Some(edit) => Some(start_log(&settings.config, no_color, edit)?),
+        None => None,
+    };
+    announce(&settings);
+    let limit = builder.options.start_timeout;
+    let mut started = Vec::new();
+    let given = (builder.state.take(), builder.events.take());
+    let services = start_services(&settings.config, given, limit, &mut started).await;
+    let (state, events) = match services {
+        Ok(services) => services,
+        Err(error) => return Err(roll_back(started, error).await),
+    };
+    let components = std::mem::take(&mut builder.components);
+    let infra = assemble(builder, settings, (state, events), log, signals, started)?;
+    for component in components {
+        if let Err(error) = start_component(&infra, component, limit).await {
+            infra.inner.set_phase(Phase::Stopping);
+            let error = roll_back_reversed(infra.inner.take_stoppables(), error).await;
+            infra.inner.flush_log(Duration::from_secs(1)).await;
+            return Err(error);
+        }
+    }
+    infra.inner.set_phase(Phase::Running);
+    tracing::info!("infrastructure_initialized");
+    Ok(infra)
+}
+
+fn check_names(components: &[Arc<dyn Component>]) -> Result<(), StartError> {
+    let mut seen = std::collections::BTreeSet::new();
+    let twice = components.iter().find(|c| !seen.insert(c.name().to_owned()));
+    match twice {
+        Some(component) => {
+            let error = "two components have this name";
+            Err(StartError::part(component.name(), false, error))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The settings, with the builder's defaults where nobody else said anything.
+fn load(builder: &InfrastructureBuilder) -> Result<Loaded, StartError> {
+    let mut loader = Loader::new()
+        .settings(&builder.settings)
+        .features(compiled())
+        .environment(builder.environment.iter().cloned());
+    if let Some(directory) = &builder.directory {
+        loader = loader.directory(directory);
+    }
+    for (name, value) in &builder.code {
+        loader = loader.set(name, value);
+    }
+    let loaded = loader.load().map_err(StartError::configuration)?;
+    let unset = |name: &str| matches!(loaded.source(name), None | Some(Source::Default));
+    let defaults: Vec<_> = builder.defaults.iter().filter(|(name, _)| unset(name)).collect();
+    if defaults.is_empty() {
+        return Ok(loaded);
+    }
+    for (name, value) in defaults {
+        loader = loader.set(name, value);
+    }
+    loader.load().map_err(StartError::configuration)
+}
+
+/// The backends that this program was built with.
+fn compiled() -> impl Iterator<Item = &'static str> {
+    [("redis", cfg!(feature = "redis"))]
+        .into_iter()
+        .filter_map(|(name, compiled)| compiled.then_some(name))
+}
+
+fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsString> {
+    let mut variables = environment.iter();
+    variables.find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+fn start_log(
+    config: &InfraConfig,
+    no_color: Option<&OsString>,
+    edit: LogEdit,
+) -> Result<LogHandle, StartError> {
+    let wrong = |e: infra_log::Error| StartError::part("log", true, e);
+    let mut settings = LogSettings::new()
+        .level(config.log.level.parse().map_err(wrong)?)
+        .format(config.log.format.parse().map_err(wrong)?);
+    if no_color.is_some_and(|value| !value.is_empty()) {
+        settings = settings.color(ColorChoice::Never);
+    }
+    infra_log::init(edit(settings)).map_err(|e| StartError::part("log", false, e))
+}
+
+/// What was found while nothing could be logged yet, and what is about to happen.
+fn announce(settings: &Loaded) {
+    for warning in &settings.warnings {
+        tracing::warn!(problem = %warning, "configuration_warning");
+    }
+    tracing::info!(
+        state_backend = settings.config.state.backend,
+        event_backend = settings.config.events.backend,
+        "infrastructure_initializing"
+    );
+}
+
+/// State, then events; both end up in `started`.
+async fn start_services(
+    config: &InfraConfig,
+    (state, events): (Option<StateStore>, Option<EventBus>),
+    limit: Duration,
+    started: &mut Vec<Stoppable>,
+) -> Result<(StateStore, EventBus), StartError> {
+    let state = match state {
+        Some(state) => state,
+        None => open_state(config, limit).await?,
+    };
+    let closing = state.clone();
+    started.push(Stoppable::new("state", move |_| {
+        Box::pin(async move {
+            closing.close().await;
+            Ok(())
+        })
+    }));
+    let events = match events {
+        Some(events) => events,
+        None => open_events(config, limit).await?,
+    };
+    let closing = events.clone();
+    started.push(Stoppable::new("events", move |share| {
+        Box::pin(async move { close_events(&closing, share).await })
+    }));
+    Ok((state, events))
+}
+
+async fn open_state(config: &InfraConfig, limit: Duration) -> Result<StateStore, StartError> {
+    let options = StateOptions::new()
+        .client_name("infra")
+        .url(config.state.redis_url.clone());
+    let opened = timeout(limit, create_state_store(config.state.backend, options)).await;
+    let opened = opened.map_err(|_| StartError::part("state", false, too_late(limit)))?;
+    opened.map_err(|error| {
+        use infra_state::ErrorKind::*;
+        let settings = matches!(error.kind(), UnknownBackend | NotCompiled | InvalidUrl);
+        StartError::part("state", settings, error)
+    })
+}
+
+async fn open_events(config: &InfraConfig, limit: Duration) -> Result<EventBus, StartError> {
+    let options = EventOptions::default().url(config.events.redis_url.expose());
+    let opened = timeout(limit, create_event_bus(config.events.backend, options)).await;
+    let opened = opened.map_err(|_| StartError::part("events", false, too_late(limit)))?;
+    opened.map_err(|error| {
+        use infra_events::ErrorKind::*;
+        let settings = matches!(error.kind(), UnknownBackend | NotCompiled | InvalidUrl);
+        StartError::part("events", settings, error)
+    })
+}
+
+/// Lets handlers finish within most of the time, so that the bus, and not the stopwatch, says
+/// what was left.
+async fn close_events(events: &EventBus, share: Duration) -> Result<(), BoxError> {
+    let report = events.close_within(share.mul_f64(0.8)).await?;
+    if report.drained {
+        return Ok(());
+    }
+    let counts = report.events;
+    let (left, cut) = (counts.abandoned, counts.interrupted);
+    Err(format!("{left} events were not handled and {cut} handlers were cut off").into())
+}
+
+fn assemble(
+    mut builder: InfrastructureBuilder,
+    settings: Loaded,
+    (state, events): (StateStore, EventBus),
+    log: Option<LogHandle>,
+    signals: Option<signals::Received>,
+    started: Vec<Stoppable>,
+) -> Result<Infrastructure, StartError> {
+    let emergency = EmergencyController::new();
+    let check = |check: Arc<dyn infra_core::HealthCheck>, importance| Check { check, importance };
+    let mut checks = vec![
+        check(Arc::new(state.clone()), Importance::Required),
+        check(Arc::new(events.clone()), Importance::Required),
+        check(Arc::new(emergency.clone()), Importance::Optional),
+    ];
+    checks.append(&mut builder.checks);
+    if let Some(name) = Monitor::duplicate_name(&checks) {
+        return Err(StartError::part(&name, false, "two health checks have this name"));
+    }
+    let options = builder.options;
+    Ok(Infrastructure {
+        inner: Arc::new(Inner {
+            monitor: Monitor::new(checks, options.health_timeout, options.health_max_age),
+            settings,
+            options,
+            state,
+            events,
+            emergency,
+            log,
+            phase: AtomicU8::new(Phase::Starting as u8),
+            signals,
+            started: Mutex::new(started),
+            outcome: watch::Sender::new(None),
+        }),
+    })
+}
+
+pub(super) async fn start_component(
+    infra: &Infrastructure,
+    component: Arc<dyn Component>,
+    limit: Duration,
+) -> Result<(), StartError> {
+    let (starting, its_infra) = (component.clone(), infra.clone());
+    let call = Box::pin(async move { starting.start(&its_infra).await });
+    let name = component.name().to_owned();
+    if infra.inner.phase() == Phase::Stopping {
+        return Err(StartError::part(&name, false, "the infrastructure is shutting down"));
+    }
+    match bounded(call, Instant::now() + limit).await {
+        Ok(()) => {}
+        Err(Ended::Failed(error)) => return Err(StartError::part(&name, false, error)),
+        Err(Ended::TooLate) => return Err(StartError::part(&name, false, too_late(limit))),
+    }
+    tracing::debug!(component = &*name, "component_started");
+    let stop = move |_| -> super::lifecycle::Call {
+        Box::pin(async move { component.stop().await })
+    };
+    infra.inner.lock_started().push(Stoppable::new(name, stop));
+    Ok(())
+}
+
+fn too_late(limit: Duration) -> String {
+    format!("it did not start within {limit:?}")
+}
+
+async fn roll_back(mut started: Vec<Stoppable>, error: StartError) -> StartError {
+    started.reverse();
+    roll_back_reversed(started, error).await
+}
+
+/// Stops what had started. `error` stays the cause.
+async fn roll_back_reversed(parts: Vec<Stoppable>, error: StartError) -> StartError {
+    let stopped = stop_all(parts, Instant::now() + ROLLBACK).await;
+    let problem = |part: super::Stopped| match part.end {
+        StopEnd::Clean => None,
+        StopEnd::Failed(error) => Some(format!("{}: {error}", part.name)),
+        StopEnd::Straggler => Some(format!("{} did not stop in time", part.name)),
+    };
+    error.with_rollback(stopped.into_iter().filter_map(problem).collect())
+}
