@@ -169,12 +169,13 @@ impl RuntimeBuilder {
         let options = &entry.options;
         let name = format!("node:{}/{}", self.graph.id(), entry.id);
         let breaker = options.breaker.then(|| {
-            let builder = CircuitBreaker::builder(name).config(self.breaker.clone());
+            let builder = CircuitBreaker::builder(&*name).config(self.breaker.clone());
             builder.clock(clock.clone()).build()
         });
         let policy = options.retry.as_ref().or(self.retry.as_ref());
         let retry = policy.map(|policy| {
-            let policy = policy.to_builder().idempotent(options.idempotent);
+            let policy = policy.to_builder().name(&*name);
+            let policy = policy.idempotent(options.idempotent);
             policy.clock(clock.clone()).build()
         });
         Ok(Guard {

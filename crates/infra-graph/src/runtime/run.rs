@@ -202,7 +202,8 @@ impl<'a> Run<'a> {
             }
         }
         if stop.halted {
-            tracing::warn!(status = status.as_str(), error = %text, "graph_execution_halted");
+            // The emergency controls have warned already, once for all.
+            tracing::info!(status = status.as_str(), error = %text, "graph_execution_halted");
             return Ok(self.into_execution(status, Some(stop.error)));
         }
         tracing::error!(status = status.as_str(), error = %text, "graph_execution_failed");

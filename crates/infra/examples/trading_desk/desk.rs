@@ -125,13 +125,18 @@ impl Desk {
         }
         while ledger.next_day < self.terms.days {
             let day = ledger.next_day;
-            let traded = self.bots.iter().map(|(ticker, bot)| self.trade(ticker, bot, day));
+            let traded = self
+                .bots
+                .iter()
+                .map(|(ticker, bot)| self.trade(ticker, bot, day));
             try_join_all(traded).await?;
             let books = self.books().await?;
             let equity = self.equity(&books, day);
             let change = ledger.end_day(day, equity, &self.terms);
             // Written before it takes effect: a crash in between is healed by the raise above.
-            self.store.patiently(|| self.store.save_ledger(&ledger)).await?;
+            self.store
+                .patiently(|| self.store.save_ledger(&ledger))
+                .await?;
             match (change, ledger.halts.last()) {
                 (Change::Raised, Some(halt)) => self.raise(halt),
                 (Change::Cleared, _) => self.clear(),
@@ -190,8 +195,15 @@ impl Desk {
 
     /// The operator looks at the holds and clears those seen.
     fn clear(&self) {
-        let seen: Vec<HoldId> = self.emergency.holds().into_iter().map(|hold| hold.id).collect();
-        let clear = Clear::ids(seen).actor("operator").reason("reviewed the positions");
+        let seen: Vec<HoldId> = self
+            .emergency
+            .holds()
+            .into_iter()
+            .map(|hold| hold.id)
+            .collect();
+        let clear = Clear::ids(seen)
+            .actor("operator")
+            .reason("reviewed the positions");
         if let Err(error) = self.emergency.clear(clear) {
             tracing::error!(error = %error, "halt_not_cleared");
         }

@@ -13,17 +13,40 @@ pub fn digest<'a>(
 ) -> String {
     let mut hash = Sha256::new();
     for book in books {
-        let Book { ticker, cash, position, fills, rejected, .. } = book;
-        hash.update(format!("book {ticker} {} {position} {fills} {rejected}\n", cash.0));
+        let Book {
+            ticker,
+            cash,
+            position,
+            fills,
+            rejected,
+            ..
+        } = book;
+        hash.update(format!(
+            "book {ticker} {} {position} {fills} {rejected}\n",
+            cash.0
+        ));
     }
     for fill in fills {
-        let Fill { ticker, sequence, day, quantity, .. } = fill;
+        let Fill {
+            ticker,
+            sequence,
+            day,
+            quantity,
+            ..
+        } = fill;
         let (side, price, fee) = (fill.side.as_str(), fill.price.0, fill.fee.0);
-        hash.update(format!("fill {ticker} {sequence} {day} {side} {quantity} {price} {fee}\n"));
+        hash.update(format!(
+            "fill {ticker} {sequence} {day} {side} {quantity} {price} {fee}\n"
+        ));
     }
     for halt in halts {
-        let cleared = halt.cleared.map_or_else(|| "-".to_owned(), |day| day.to_string());
-        hash.update(format!("halt {} {} {cleared}\n", halt.raised, halt.equity.0));
+        let cleared = halt
+            .cleared
+            .map_or_else(|| "-".to_owned(), |day| day.to_string());
+        hash.update(format!(
+            "halt {} {} {cleared}\n",
+            halt.raised, halt.equity.0
+        ));
     }
     let bytes = hash.finalize();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

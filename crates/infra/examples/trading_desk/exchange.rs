@@ -85,7 +85,11 @@ impl Exchange {
 
     async fn accept(&self, order: &Order) -> Result<Settlement, ExchangeError> {
         let settlement = settle(self.seed, order);
-        if self.orders.set_if_absent(&order.id, &settlement, Ttl::Clear).await? {
+        if self
+            .orders
+            .set_if_absent(&order.id, &settlement, Ttl::Clear)
+            .await?
+        {
             return Ok(settlement);
         }
         let known = self.orders.get(&order.id).await?;
@@ -94,9 +98,11 @@ impl Exchange {
 
     /// The fault that hits this call, if any.
     fn fault(&self, order_id: &str) -> Option<Fault> {
-        let down = self.outage.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-            left.checked_sub(1)
-        });
+        let down = self
+            .outage
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            });
         if down.is_ok() {
             return Some(Fault::Down);
         }

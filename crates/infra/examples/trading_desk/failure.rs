@@ -25,7 +25,9 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         let code = match &self {
             // Whoever read our output has seen enough.
-            Failure::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Failure::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::SUCCESS;
+            }
             Failure::Start(error) => error.exit_code(),
             Failure::Terms(_) => StartError::CONFIGURATION,
             _ => StartError::FAILED,
@@ -43,7 +45,10 @@ impl fmt::Display for Failure {
             Failure::Output(error) => write!(f, "the results cannot be written: {error}"),
             Failure::Interrupted(signal) => {
                 let signal = signal.as_str();
-                write!(f, "stopped by {signal}; a run on Redis goes on with --resume")
+                write!(
+                    f,
+                    "stopped by {signal}; a run on Redis goes on with --resume"
+                )
             }
             Failure::Other(error) => error.fmt(f),
         }

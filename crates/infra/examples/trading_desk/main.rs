@@ -11,6 +11,11 @@
 //! events. The `desk` keeps the days apart, raises a halt at the loss limit and lets an operator
 //! clear it. The `digest` in the last line depends on none of the faults and on no backend.
 
+#![allow(
+    unreachable_pub,
+    reason = "in a program `pub` says what a module is for, not what leaves the crate"
+)]
+
 mod books;
 mod broker;
 mod chance;
@@ -67,8 +72,8 @@ async fn run(options: &Options) -> Result<(), Failure> {
     let market = Arc::new(Market::load()?);
     let infra = Infrastructure::builder()
         .process_environment()
-        // A line per node would bury the results; LOG_LEVEL=INFO shows them.
-        .default_setting("LOG_LEVEL", "WARNING")
+        // A line per node and per simulated fault would bury the results; LOG_LEVEL=INFO shows them.
+        .default_setting("LOG_LEVEL", "WARNING,infra_resilience=error")
         .log(|log| log.output(Output::Stderr).panic_hook(true))
         .start()
         .await?;
@@ -78,7 +83,11 @@ async fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// The whole run, from the stored ledger to the digest.
-async fn trade(infra: &Infrastructure, market: Arc<Market>, options: &Options) -> Result<(), Failure> {
+async fn trade(
+    infra: &Infrastructure,
+    market: Arc<Market>,
+    options: &Options,
+) -> Result<(), Failure> {
     let terms = options.terms(market.days());
     let store = DeskStore::new(infra.state(), &options.run_id);
     let ledger = open_run(&store, &terms, options.resume, market.tickers().count()).await?;
@@ -117,7 +126,13 @@ async fn trade(infra: &Infrastructure, market: Arc<Market>, options: &Options) -
         return Err(Failure::Other(text.into()));
     }
     let fills = portfolio.all_fills();
-    let table = report::table(&desk.market, &ledger, &books, broker.counters(), &portfolio.sources());
+    let table = report::table(
+        &desk.market,
+        &ledger,
+        &books,
+        broker.counters(),
+        &portfolio.sources(),
+    );
     let curve = report::equity_curve(&desk.market, &fills, &tickers, ledger.next_day);
     let plotted = plot::equity_svg(&desk.market, &curve, &ledger.halts)
         .map_err(|error| error.to_string().into())
@@ -140,7 +155,8 @@ async fn open_run(
 ) -> Result<Ledger, Failure> {
     if resume && let Some(stored) = store.terms().await? {
         if stored != *terms {
-            let text = format!("--resume: the stored run has other terms, {stored:?}, than {terms:?}");
+            let text =
+                format!("--resume: the stored run has other terms, {stored:?}, than {terms:?}");
             return Err(Failure::Terms(text));
         }
         let ledger = store.ledger().await?;
@@ -162,14 +178,20 @@ fn bots(
         .consecutive_failures(failures)
         .open_wait(Duration::from_millis(50));
     let bot = |ticker: &String| {
-        let runtime = infra.graph(graph.clone())?.state(tools.store.state().clone());
+        let runtime = infra
+            .graph(graph.clone())?
+            .state(tools.store.state().clone());
         let runtime = runtime.bot(ticker).group("desk").strategy("trend");
         Ok((ticker.clone(), runtime.breaker(breaker.clone()).build()?))
     };
     tickers.iter().map(bot).collect()
 }
 
-async fn until_done(infra: &Infrastructure, desk: &Desk, ledger: Ledger) -> Result<Ledger, Failure> {
+async fn until_done(
+    infra: &Infrastructure,
+    desk: &Desk,
+    ledger: Ledger,
+) -> Result<Ledger, Failure> {
     let bar = Progress::new(desk.terms.days, ledger.next_day);
     let progress = |ledger: &Ledger| {
         let last = ledger.next_day.saturating_sub(1);

@@ -59,10 +59,12 @@ impl Market {
         for row in csv::Reader::from_reader(text.as_bytes()).deserialize() {
             let row: Row = row.map_err(|e| BadPrices(e.to_string()))?;
             let close = Money::parse(&row.adjusted_close).filter(|price| *price > Money::ZERO);
-            let close = close.ok_or_else(|| {
-                BadPrices(format!("{} {}: no price", row.ticker, row.date))
-            })?;
-            prices.entry(row.ticker).or_default().insert(row.date, close);
+            let close =
+                close.ok_or_else(|| BadPrices(format!("{} {}: no price", row.ticker, row.date)))?;
+            prices
+                .entry(row.ticker)
+                .or_default()
+                .insert(row.date, close);
         }
         let all: BTreeSet<&String> = prices.values().flat_map(|days| days.keys()).collect();
         let dates: Vec<String> = all.into_iter().cloned().collect();

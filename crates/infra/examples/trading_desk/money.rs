@@ -24,10 +24,14 @@ impl Money {
         if !fraction.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        let digit = |place: usize| i64::from(fraction.as_bytes().get(place).map_or(0, |b| b - b'0'));
+        let digit =
+            |place: usize| i64::from(fraction.as_bytes().get(place).map_or(0, |b| b - b'0'));
         let micros = (0..6).fold(0, |sum, place| sum * 10 + digit(place));
         let rounded = micros + i64::from(digit(6) >= 5);
-        whole.parse::<u32>().ok().map(|w| Money(i64::from(w) * 1_000_000 + rounded))
+        whole
+            .parse::<u32>()
+            .ok()
+            .map(|w| Money(i64::from(w) * 1_000_000 + rounded))
     }
 
     /// This price for `quantity` shares.

@@ -64,7 +64,9 @@ async fn price(tools: Tools, cx: NodeContext) -> NodeResult {
     let history = tools.market.history(&ticker, day);
     match history.and_then(<[Money]>::last) {
         Some(close) => Ok(json!(close)),
-        None => Err(NodeError::permanent(format!("no price of {ticker} on day {day}"))),
+        None => Err(NodeError::permanent(format!(
+            "no price of {ticker} on day {day}"
+        ))),
     }
 }
 
@@ -105,7 +107,13 @@ async fn fill(tools: Tools, cx: NodeContext) -> NodeResult {
     if book.includes(cx.execution_id()) {
         return Ok(json!(book.fills));
     }
-    let Settlement::Filled { side, quantity, price, fee } = settlement else {
+    let Settlement::Filled {
+        side,
+        quantity,
+        price,
+        fee,
+    } = settlement
+    else {
         book.reject(cx.execution_id());
         tools.store.save_book(&book).await?;
         return Ok(json!(book.fills));

@@ -60,7 +60,9 @@ impl Options {
     /// The terms of this run, over a market of `available` days.
     pub fn terms(&self, available: usize) -> Terms {
         Terms {
-            days: self.days.map_or(available, |days| available.min(days as usize)),
+            days: self
+                .days
+                .map_or(available, |days| available.min(days as usize)),
             seed: self.seed,
             halt_at: (self.halt_at * 100.0).round() as i64,
             clear_after: self.clear_after as usize,
@@ -71,7 +73,9 @@ impl Options {
 fn number_between(text: &str, low: f64, high: f64) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     let inside = (low..=high).contains(&number);
-    inside.then_some(number).ok_or_else(|| format!("must be from {low} to {high}"))
+    inside
+        .then_some(number)
+        .ok_or_else(|| format!("must be from {low} to {high}"))
 }
 
 fn fault_rate(text: &str) -> Result<f64, String> {

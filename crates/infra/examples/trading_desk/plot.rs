@@ -11,7 +11,11 @@ use crate::money::Money;
 const SIZE: (u32, u32) = (1100, 520);
 
 /// Draws the equity at the end of each day, with the time of every halt shaded.
-pub fn equity_svg(market: &Market, equity: &[Money], halts: &[Halt]) -> Result<String, Box<dyn Error>> {
+pub fn equity_svg(
+    market: &Market,
+    equity: &[Money],
+    halts: &[Halt],
+) -> Result<String, Box<dyn Error>> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -19,7 +23,10 @@ pub fn equity_svg(market: &Market, equity: &[Money], halts: &[Halt]) -> Result<S
         let last = equity.len().saturating_sub(1).max(1);
         let thousands = |money: &Money| money.as_dollars() / 1_000.0;
         let low = equity.iter().map(thousands).fold(f64::INFINITY, f64::min);
-        let high = equity.iter().map(thousands).fold(f64::NEG_INFINITY, f64::max);
+        let high = equity
+            .iter()
+            .map(thousands)
+            .fold(f64::NEG_INFINITY, f64::max);
         let margin = ((high - low) * 0.05).max(1.0);
         let (low, high) = (low - margin, high + margin);
         let mut chart = ChartBuilder::on(&area)
@@ -39,7 +46,10 @@ pub fn equity_svg(market: &Market, equity: &[Money], halts: &[Halt]) -> Result<S
             let until = halt.cleared.unwrap_or(last);
             Rectangle::new([(halt.raised, low), (until, high)], RED.mix(0.15).filled())
         }))?;
-        let line = equity.iter().enumerate().map(|(day, money)| (day, thousands(money)));
+        let line = equity
+            .iter()
+            .enumerate()
+            .map(|(day, money)| (day, thousands(money)));
         chart.draw_series(LineSeries::new(line, BLUE.stroke_width(2)))?;
         area.present()?;
     }

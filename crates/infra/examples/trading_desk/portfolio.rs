@@ -98,7 +98,10 @@ impl Portfolio {
         let differs = books.iter().find(|book| {
             let mut rebuilt = Book::new(&book.ticker);
             let fills = accounts.fills.get(&book.ticker);
-            fills.into_iter().flatten().for_each(|fill| rebuilt.apply(fill));
+            fills
+                .into_iter()
+                .flatten()
+                .for_each(|fill| rebuilt.apply(fill));
             let same = (rebuilt.cash, rebuilt.position, rebuilt.fills);
             same != (book.cash, book.position, book.fills)
         });
@@ -120,7 +123,10 @@ impl Portfolio {
     }
 
     fn count(&self, ticker: &str) -> u64 {
-        self.lock().fills.get(ticker).map_or(0, |fills| fills.len() as u64)
+        self.lock()
+            .fills
+            .get(ticker)
+            .map_or(0, |fills| fills.len() as u64)
     }
 
     async fn on_event(self, event: Event) -> Result<(), BoxError> {
@@ -202,7 +208,11 @@ impl Component for Portfolio {
 
     fn stop(&self) -> BoxFuture<'_, Result<(), BoxError>> {
         Box::pin(async move {
-            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let running = self
+                .running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             if let Some(running) = running {
                 running.gaps.abort();
                 running.subscription.unsubscribe().await?;

@@ -28,7 +28,14 @@ pub fn table(
     );
     for book in books {
         let equity = book.worth(market.last_close(&book.ticker, last));
-        let Book { ticker, fills, rejected, position, cash, .. } = book;
+        let Book {
+            ticker,
+            fills,
+            rejected,
+            position,
+            cash,
+            ..
+        } = book;
         let change = percent(equity, STARTING_CASH);
         let _ = writeln!(
             text,
@@ -39,7 +46,10 @@ pub fn table(
     let equity = books.iter().map(worth).fold(Money::ZERO, Money::plus);
     let start = STARTING_CASH.times(books.len() as i64);
     let change = percent(equity, start);
-    let (cash, total) = (books.iter().map(|b| b.cash).fold(Money::ZERO, Money::plus), "desk");
+    let (cash, total) = (
+        books.iter().map(|b| b.cash).fold(Money::ZERO, Money::plus),
+        "desk",
+    );
     let fills: u64 = books.iter().map(|b| b.fills).sum();
     let rejected: u64 = books.iter().map(|b| b.rejected).sum();
     let _ = writeln!(
@@ -71,7 +81,10 @@ fn describe(market: &Market, halt: &Halt) -> String {
     match halt.cleared {
         Some(day) => {
             let cleared = market.date(day);
-            format!("halted {raised} at {}, cleared {cleared} by the operator", halt.equity)
+            format!(
+                "halted {raised} at {}, cleared {cleared} by the operator",
+                halt.equity
+            )
         }
         None => format!("halted {raised} at {}, still in force", halt.equity),
     }
@@ -83,7 +96,12 @@ fn percent(now: Money, before: Money) -> String {
 }
 
 /// The equity at the end of each of the first `days` days, replayed from the fills.
-pub fn equity_curve(market: &Market, fills: &[Fill], tickers: &[String], days: usize) -> Vec<Money> {
+pub fn equity_curve(
+    market: &Market,
+    fills: &[Fill],
+    tickers: &[String],
+    days: usize,
+) -> Vec<Money> {
     let mut by_day: BTreeMap<usize, Vec<&Fill>> = BTreeMap::new();
     for fill in fills {
         by_day.entry(fill.day).or_default().push(fill);

@@ -73,7 +73,9 @@ impl DeskStore {
         let keys: Vec<String> = tickers.iter().map(|t| book_key(t)).collect();
         let books = self.state.get_many::<Book>(&keys).await?;
         let all = tickers.iter().zip(books);
-        Ok(all.map(|(t, book)| book.unwrap_or_else(|| Book::new(t))).collect())
+        Ok(all
+            .map(|(t, book)| book.unwrap_or_else(|| Book::new(t)))
+            .collect())
     }
 
     pub async fn save_book(&self, book: &Book) -> Result<(), Error> {
@@ -82,7 +84,9 @@ impl DeskStore {
 
     /// The durable record of a fill. Written before the book that includes it.
     pub async fn save_fill(&self, fill: &Fill) -> Result<(), Error> {
-        self.state.set(&fill_key(&fill.ticker, fill.sequence), fill).await
+        self.state
+            .set(&fill_key(&fill.ticker, fill.sequence), fill)
+            .await
     }
 
     /// The fills of `ticker` numbered `from` to `to`, both included.

@@ -23,7 +23,8 @@ impl Signal {
     /// the one 60 trading days ago. No vote without the history for it.
     pub fn of(history: &[Money]) -> Signal {
         let last = history.last();
-        let above = |a: Option<Money>, b: Option<Money>| matches!((a, b), (Some(a), Some(b)) if a > b);
+        let above =
+            |a: Option<Money>, b: Option<Money>| matches!((a, b), (Some(a), Some(b)) if a > b);
         let (fast, slow) = (average(history, 20), average(history, 50));
         let before = history.len().checked_sub(61).and_then(|at| history.get(at));
         let votes = [

@@ -76,7 +76,9 @@ impl InfrastructureBuilder {
             reason = "this is the one library call that reads the environment for the others"
         )]
         let variables = std::env::vars_os();
-        self.environment(variables).directory(".").handle_signals(true)
+        self.environment(variables)
+            .directory(".")
+            .handle_signals(true)
     }
 
     /// Takes settings from these variables, as if they were the environment.

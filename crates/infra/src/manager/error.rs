@@ -98,7 +98,10 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match &self.cause {
             Cause::Configuration(_) => Self::CONFIGURATION,
-            Cause::Part { configuration: true, .. } => Self::CONFIGURATION,
+            Cause::Part {
+                configuration: true,
+                ..
+            } => Self::CONFIGURATION,
             Cause::Part { .. } => Self::FAILED,
         }
     }

@@ -186,14 +186,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn trap_40_checks_run_side_by_side_and_a_hanging_or_panicking_one_is_down() {
-        let (one, _) = check("hangs", Importance::Required, || Box::pin(std::future::pending()));
+        let (one, _) = check("hangs", Importance::Required, || {
+            Box::pin(std::future::pending())
+        });
         let (two, _) = check("hangs too", Importance::Required, || {
             Box::pin(std::future::pending())
         });
         let (three, _) = check("panics", Importance::Required, || {
             Box::pin(async { panic!("no") })
         });
-        let (four, _) = check("works", Importance::Required, || Box::pin(async { Health::up() }));
+        let (four, _) = check("works", Importance::Required, || {
+            Box::pin(async { Health::up() })
+        });
         let began = Instant::now();
         let reports = monitor(vec![one, two, three, four]).reports().await;
         assert_eq!(began.elapsed(), Duration::from_secs(2));

@@ -85,7 +85,10 @@ impl Infrastructure {
     /// # Errors
     /// [`StartError`]: all wrong settings in one report, or the first part that failed.
     pub async fn from_env() -> Result<Infrastructure, StartError> {
-        Infrastructure::builder().process_environment().start().await
+        Infrastructure::builder()
+            .process_environment()
+            .start()
+            .await
     }
 
     /// Starts with what the builder is told. It reads neither the environment nor files unless
@@ -149,7 +152,10 @@ impl Infrastructure {
     ///
     /// # Errors
     /// [`StartError`] when it fails or does not start in time, and once the shutdown has begun.
-    pub async fn start_component(&self, component: impl Component + 'static) -> Result<(), StartError> {
+    pub async fn start_component(
+        &self,
+        component: impl Component + 'static,
+    ) -> Result<(), StartError> {
         let limit = self.inner.options.start_timeout;
         start::start_component(self, Arc::new(component), limit).await
     }

@@ -33,7 +33,10 @@ impl ShutdownReport {
 
     /// The names of the parts that did not stop in time and were cancelled.
     pub fn stragglers(&self) -> impl Iterator<Item = &str> {
-        let late = self.stopped.iter().filter(|part| part.end == StopEnd::Straggler);
+        let late = self
+            .stopped
+            .iter()
+            .filter(|part| part.end == StopEnd::Straggler);
         late.map(|part| part.name.as_str())
     }
 }
@@ -102,7 +105,10 @@ impl Inner {
             stopped,
             took: began.elapsed(),
         };
-        tracing::info!(clean = report.is_clean(), "infrastructure_shutdown_complete");
+        tracing::info!(
+            clean = report.is_clean(),
+            "infrastructure_shutdown_complete"
+        );
         self.flush_log(for_log).await;
         report
     }

@@ -23,7 +23,9 @@ use super::{Infrastructure, Inner, Phase, StartError, signals};
 /// How long stopping what has started may take when something else failed.
 const ROLLBACK: Duration = Duration::from_secs(10);
 
-pub(super) async fn start(mut builder: InfrastructureBuilder) -> Result<Infrastructure, StartError> {
+pub(super) async fn start(
+    mut builder: InfrastructureBuilder,
+) -> Result<Infrastructure, StartError> {
     check_names(&builder.components)?;
     let settings = load(&builder)?;
     let signals = match builder.options.signals {
@@ -62,7 +64,9 @@ pub(super) async fn start(mut builder: InfrastructureBuilder) -> Result<Infrastr
 
 fn check_names(components: &[Arc<dyn Component>]) -> Result<(), StartError> {
     let mut seen = std::collections::BTreeSet::new();
-    let twice = components.iter().find(|c| !seen.insert(c.name().to_owned()));
+    let twice = components
+        .iter()
+        .find(|c| !seen.insert(c.name().to_owned()));
     match twice {
         Some(component) => {
             let error = "two components have this name";
@@ -86,7 +90,11 @@ fn load(builder: &InfrastructureBuilder) -> Result<Loaded, StartError> {
     }
     let loaded = loader.load().map_err(StartError::configuration)?;
     let unset = |name: &str| matches!(loaded.source(name), None | Some(Source::Default));
-    let defaults: Vec<_> = builder.defaults.iter().filter(|(name, _)| unset(name)).collect();
+    let defaults: Vec<_> = builder
+        .defaults
+        .iter()
+        .filter(|(name, _)| unset(name))
+        .collect();
     if defaults.is_empty() {
         return Ok(loaded);
     }
@@ -105,7 +113,9 @@ fn compiled() -> impl Iterator<Item = &'static str> {
 
 fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsString> {
     let mut variables = environment.iter();
-    variables.find(|(key, _)| key == name).map(|(_, value)| value)
+    variables
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value)
 }
 
 fn start_log(
@@ -217,7 +227,11 @@ fn assemble(
     ];
     checks.append(&mut builder.checks);
     if let Some(name) = Monitor::duplicate_name(&checks) {
-        return Err(StartError::part(&name, false, "two health checks have this name"));
+        return Err(StartError::part(
+            &name,
+            false,
+            "two health checks have this name",
+        ));
     }
     let options = builder.options;
     Ok(Infrastructure {
@@ -246,7 +260,11 @@ pub(super) async fn start_component(
     let call = Box::pin(async move { starting.start(&its_infra).await });
     let name = component.name().to_owned();
     if infra.inner.phase() == Phase::Stopping {
-        return Err(StartError::part(&name, false, "the infrastructure is shutting down"));
+        return Err(StartError::part(
+            &name,
+            false,
+            "the infrastructure is shutting down",
+        ));
     }
     match bounded(call, Instant::now() + limit).await {
         Ok(()) => {}
@@ -254,9 +272,8 @@ pub(super) async fn start_component(
         Err(Ended::TooLate) => return Err(StartError::part(&name, false, too_late(limit))),
     }
     tracing::debug!(component = &*name, "component_started");
-    let stop = move |_| -> super::lifecycle::Call {
-        Box::pin(async move { component.stop().await })
-    };
+    let stop =
+        move |_| -> super::lifecycle::Call { Box::pin(async move { component.stop().await }) };
     infra.inner.lock_started().push(Stoppable::new(name, stop));
     Ok(())
 }
