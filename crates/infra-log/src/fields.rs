@@ -46,7 +46,10 @@ pub(crate) struct Fields {
     entries: Vec<(&'static str, Stored)>,
     pub(crate) text: String,
     pub(crate) parts: Vec<Range<usize>>,
+    compact_beyond: usize,
 }
+
+const MIN_COMPACT: usize = 1024;
 
 impl Fields {
     pub(crate) fn clear(&mut self) {
@@ -81,6 +84,22 @@ impl Fields {
         if let Some(message) = &newer.message {
             self.message = Some(self.adopt(newer, message));
         }
+        if self.text.len() + self.parts.len() > self.compact_beyond.max(MIN_COMPACT) {
+            self.compact();
+        }
+    }
+
+    /// Forgets the texts of replaced values: a span may live and record for ever.
+    fn compact(&mut self) {
+        let mut compact = Fields::default();
+        for (name, value) in &self.entries {
+            let value = compact.adopt(self, value);
+            compact.entries.push((name, value));
+        }
+        let message = self.message.as_ref();
+        compact.message = message.map(|m| compact.adopt(self, m));
+        compact.compact_beyond = 2 * (compact.text.len() + compact.parts.len());
+        *self = compact;
     }
 
     fn adopt(&mut self, from: &Fields, value: &Stored) -> Stored {
@@ -152,5 +171,39 @@ impl<'a> From<&'a infra_core::context::Value> for Value<'a> {
             Bound::Bool(v) => Value::Bool(*v),
             _ => Value::Null,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_text(name: &'static str, text: &str) -> Fields {
+        let mut fields = Fields::default();
+        fields.text.push_str(text);
+        fields.push(name, Stored::Text(0..text.len()));
+        fields
+    }
+
+    #[test]
+    fn a_span_that_records_for_ever_does_not_grow() {
+        let mut span = with_text("kept", "first");
+        for n in 0..10_000 {
+            let mut newer = with_text("state", &format!("at step {n}"));
+            newer.parts.push(0..2);
+            newer.push(
+                "error",
+                Stored::Error {
+                    message: 3..7,
+                    kind: None,
+                    chain: 0..1,
+                },
+            );
+            span.absorb(&newer);
+        }
+        assert!(span.text.capacity() < 8192 && span.parts.capacity() < 1024);
+        let texts: Vec<_> = span.entries().iter().map(|(_, v)| span.value(v)).collect();
+        let expected = ["first", "at step 9999", "step"].map(Value::Text);
+        assert_eq!(texts, expected);
     }
 }

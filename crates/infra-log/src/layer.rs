@@ -41,13 +41,21 @@ struct SpanData {
     context: infra_core::Context,
 }
 
-/// All layers' data of one span.
-#[derive(Default)]
-struct SpanStore(Vec<SpanData>);
+/// All layers' data of one span; nearly always there is one.
+struct SpanStore {
+    first: SpanData,
+    others: Vec<SpanData>,
+}
 
 impl SpanStore {
     fn of(&self, layer: u64) -> Option<&SpanData> {
-        self.0.iter().find(|data| data.layer == layer)
+        let all = std::iter::once(&self.first).chain(&self.others);
+        all.into_iter().find(|data| data.layer == layer)
+    }
+
+    fn of_mut(&mut self, layer: u64) -> Option<&mut SpanData> {
+        let all = std::iter::once(&mut self.first).chain(&mut self.others);
+        all.into_iter().find(|data| data.layer == layer)
     }
 }
 
@@ -105,8 +113,11 @@ where
             context: context::current(),
         };
         match extensions.get_mut::<SpanStore>() {
-            Some(store) => store.0.push(data),
-            None => extensions.insert(SpanStore(vec![data])),
+            Some(store) => store.others.push(data),
+            None => extensions.insert(SpanStore {
+                first: data,
+                others: Vec::new(),
+            }),
         }
     }
 
@@ -118,8 +129,7 @@ where
         let Some(store) = extensions.get_mut::<SpanStore>() else {
             return;
         };
-        let own = store.0.iter_mut().find(|data| data.layer == self.shape.id);
-        if let Some(data) = own {
+        if let Some(data) = store.of_mut(self.shape.id) {
             data.fields.absorb(&newer);
         }
     }

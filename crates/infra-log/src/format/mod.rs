@@ -191,17 +191,25 @@ impl Shape {
         }
     }
 
-    fn list<'a>(&self, out: &mut Vec<u8>, key: &Key<'_>, items: impl Iterator<Item = &'a str>) {
-        match self.format {
-            Format::Json => json::list(out, key, items),
+    fn list<'a>(
+        &self,
+        out: &mut Vec<u8>,
+        key: &Key<'_>,
+        items: impl Iterator<Item = &'a str>,
+        origin: Origin,
+    ) {
+        match (self.format, origin) {
+            (Format::Json, _) => json::list(out, key, items),
             // Written below the line, see `Walk::finish`.
-            Format::Console => {}
-            Format::Logfmt => logfmt::list(out, key, items),
+            (Format::Console, Origin::Event) => {}
+            (Format::Console, Origin::Around) | (Format::Logfmt, _) => {
+                logfmt::list(out, key, items);
+            }
         }
     }
 }
 
-/// A number, truth value or null, the same in every format; false for a text.
+/// A number, truth value or null, the same in every format.
 fn write_scalar(out: &mut Vec<u8>, value: Value<'_>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),

@@ -54,28 +54,27 @@ impl<'a> Walk<'a> {
 
     fn stored(&mut self, fields: &Fields, name: &'static str, stored: &Stored, origin: Origin) {
         let Stored::Error { kind, chain, .. } = stored else {
-            if self.claim(Key::of(&self.shape.reserved, name, "")) {
-                let key = Key::of(&self.shape.reserved, name, "");
-                self.shape
-                    .field(self.out, &key, fields.value(stored), origin);
-            }
-            return;
+            return self.put(self.key(name, ""), fields.value(stored), origin);
         };
-        let message = Key::of(&self.shape.reserved, name, ".message");
-        if self.claim(message) {
-            self.shape
-                .field(self.out, &message, fields.value(stored), origin);
-        }
+        self.put(self.key(name, ".message"), fields.value(stored), origin);
         if let Some(kind) = kind {
-            let key = Key::of(&self.shape.reserved, name, ".type");
-            if self.claim(key) {
-                self.shape.field(self.out, &key, Value::Text(kind), origin);
-            }
+            self.put(self.key(name, ".type"), Value::Text(kind), origin);
         }
-        let key = Key::of(&self.shape.reserved, name, ".chain");
+        let key = self.key(name, ".chain");
         if !chain.is_empty() && self.claim(key) {
-            self.shape.list(self.out, &key, fields.chain(chain));
+            let items = fields.chain(chain);
+            self.shape.list(self.out, &key, items, origin);
         }
+    }
+
+    fn put(&mut self, key: Key<'static>, value: Value<'_>, origin: Origin) {
+        if self.claim(key) {
+            self.shape.field(self.out, &key, value, origin);
+        }
+    }
+
+    fn key<'k>(&self, name: &'k str, suffix: &'static str) -> Key<'k> {
+        Key::of(&self.shape.reserved, name, suffix)
     }
 
     /// True when the key is still free and there is room for it.
@@ -122,9 +121,7 @@ impl<'a> Walk<'a> {
     fn context(&mut self, context: &Context) {
         let shape = self.shape;
         let taken = |key: &Key<'_>| self.seen.iter().any(|k| k.same(key));
-        let collides = context
-            .fields()
-            .any(|(name, _)| taken(&Key::of(&self.shape.reserved, name, "")));
+        let collides = context.fields().any(|(name, _)| taken(&self.key(name, "")));
         let render = |context: &Context| {
             String::from_utf8(shape.context_text(context, |_| false)).unwrap_or_default()
         };
@@ -141,15 +138,10 @@ impl<'a> Walk<'a> {
         let shape = self.shape;
         let taken = |key: &Key<'_>| {
             self.seen.iter().any(|k| k.same(key))
-                || context
-                    .fields()
-                    .any(|(k, _)| Key::of(&self.shape.reserved, k, "").same(key))
+                || context.fields().any(|(k, _)| self.key(k, "").same(key))
         };
         let statics = shape.statics.iter().map(|(k, v)| (k.as_str(), v));
-        if statics
-            .clone()
-            .any(|(name, _)| taken(&Key::of(&self.shape.reserved, name, "")))
-        {
+        if statics.clone().any(|(name, _)| taken(&self.key(name, ""))) {
             let mut text = Vec::new();
             shape.bound_fields(&mut text, statics, taken);
             self.out.extend_from_slice(&text);

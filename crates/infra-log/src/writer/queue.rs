@@ -2,6 +2,9 @@
 //!
 //! Producers append whole lines to one buffer; the thread takes the buffer as it is, gives an
 //! empty one in exchange and writes the batch with one call. Both are allocated at the start.
+//!
+//! Waking a thread costs more than a line. So the thread lingers a moment before it takes a batch,
+//! unless the line is an error, the queue is half full or somebody waits for a flush.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -14,6 +17,8 @@ use super::target::Target;
 use super::{Counters, DropNote};
 
 const MIN_BYTES: usize = 4096;
+/// How long a line may wait for company.
+const LINGER: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -39,6 +44,10 @@ struct State {
     /// Batches handed to the thread, and batches it has finished.
     taken: u64,
     finished: u64,
+    /// The thread sleeps until it is notified.
+    parked: bool,
+    /// The thread shall not linger.
+    hurry: bool,
     /// The handle is gone: write the rest and end.
     closed: bool,
 }
@@ -80,10 +89,13 @@ impl Queue {
             }
             state = self.shared.wait(&self.shared.written, state);
         }
-        let was_empty = state.lines.is_empty();
         state.lines.extend_from_slice(line);
+        let in_a_hurry = level == Level::ERROR || state.lines.len() >= self.shared.capacity / 2;
+        let notify = state.parked || (in_a_hurry && !state.hurry);
+        state.parked = false;
+        state.hurry |= in_a_hurry;
         drop(state);
-        if was_empty {
+        if notify {
             self.shared.filled.notify_one();
         }
     }
@@ -94,6 +106,7 @@ impl Queue {
         // What is queued now is the next batch, or in the batches that are being written.
         let pending = !state.lines.is_empty() || state.untold > 0;
         let awaited = state.taken + u64::from(pending);
+        state.hurry |= pending;
         self.shared.filled.notify_one();
         while state.finished < awaited {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
@@ -150,8 +163,14 @@ impl Shared {
             if state.closed {
                 return None;
             }
+            state.parked = true;
             state = self.wait(&self.filled, state);
         }
+        state.parked = false;
+        let lingers = |s: &mut State| !s.hurry && !s.closed;
+        let wait = self.filled.wait_timeout_while(state, LINGER, lingers);
+        state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        state.hurry = false;
         std::mem::swap(&mut state.lines, batch);
         state.taken += 1;
         let dropped = std::mem::take(&mut state.untold);
