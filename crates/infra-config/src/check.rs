@@ -86,14 +86,21 @@ pub(crate) fn no_other_environment(
 }
 
 /// Required values that are missing, and values without effect.
+///
+/// Nothing counts as missing while a file could not be read: it may stand in there.
 pub(crate) fn selections(settings: &[Setting], values: &Values, findings: &mut Findings) {
+    let unread = |p: &Problem| matches!(p.kind, ProblemKind::Syntax | ProblemKind::File);
+    let all_read = !findings.problems.iter().any(unread);
     for setting in settings {
         let Some(resolved) = values.entries.get(setting.name) else {
             continue;
         };
         let explicit = resolved.source != Source::Default;
         let reported = resolved.value.is_none() && explicit;
-        if !reported && let Some(problem) = missing(setting, values, explicit) {
+        if all_read
+            && !reported
+            && let Some(problem) = missing(setting, values, explicit)
+        {
             findings.problems.push(problem);
         }
         if explicit

@@ -9,12 +9,13 @@ use crate::check;
 use crate::config::InfraConfig;
 use crate::dotenv::{Entry, Lookup};
 use crate::files;
-use crate::layer::{Layer, Stack};
+use crate::layer::{Layer, Raw, Stack};
 use crate::loaded::{Loaded, Resolved, Values};
 use crate::names::Names;
 use crate::problem::{ConfigErrors, Place, Problem, ProblemKind};
-use crate::setting::Setting;
+use crate::setting::{Secrecy, Setting};
 use crate::source::Source;
+use crate::value::Value;
 
 /// Gathers the sources, then loads.
 ///
@@ -28,10 +29,15 @@ pub struct Loader {
     pub(crate) environment: BTreeMap<OsString, OsString>,
     pub(crate) directory: Option<PathBuf>,
     pub(crate) code: Vec<(String, String)>,
+    pub(crate) defaults: Vec<(String, String)>,
+    pub(crate) checks: Vec<(String, Check)>,
     pub(crate) foreign: Vec<String>,
     pub(crate) features: Vec<&'static str>,
     pub(crate) strict: bool,
 }
+
+/// A further check of a setting's text: see [`Loader::check`].
+pub(crate) type Check = fn(&str) -> Result<(), String>;
 
 /// What loading has found so far.
 pub(crate) struct Findings {
@@ -47,6 +53,8 @@ impl Loader {
             environment: BTreeMap::new(),
             directory: None,
             code: Vec::new(),
+            defaults: Vec::new(),
+            checks: Vec::new(),
             foreign: Vec::new(),
             features: BACKEND_FEATURES.to_vec(),
             strict: false,
@@ -85,6 +93,35 @@ impl Loader {
     /// Sets a value in code, over every other source.
     pub fn set(mut self, name: impl Into<String>, value: impl ToString) -> Self {
         self.code.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// Sets a default of the program's own in place of the declared one, under every source.
+    pub fn default_value(mut self, name: impl Into<String>, value: impl ToString) -> Self {
+        self.defaults.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// Adds a check of a setting's text by whoever will use it, so that what they would refuse
+    /// later is part of the one report. Runs on values that somebody set and that are valid for
+    /// their kind.
+    ///
+    /// The error says what is wrong with the value and must not contain a secret; for settings
+    /// declared secret it is not shown.
+    ///
+    /// ```
+    /// use infra_config::Loader;
+    ///
+    /// let even = |text: &str| match text.ends_with(['0', '2', '4', '6', '8']) {
+    ///     true => Ok(()),
+    ///     false => Err("must be even".to_owned()),
+    /// };
+    /// let loader = Loader::new().check("RETRY_MAX_ATTEMPTS", even);
+    /// assert!(loader.clone().set("RETRY_MAX_ATTEMPTS", 4).load().is_ok());
+    /// assert!(loader.set("RETRY_MAX_ATTEMPTS", 5).load().is_err());
+    /// ```
+    pub fn check(mut self, name: impl Into<String>, check: fn(&str) -> Result<(), String>) -> Self {
+        self.checks.push((name.into(), check));
         self
     }
 
@@ -134,12 +171,7 @@ impl Loader {
     }
 
     fn layers(&self, names: &Names<'_>, findings: &mut Findings) -> Stack {
-        let mut defaults = Layer::new("defaults");
-        for setting in &self.settings {
-            if let Some(text) = setting.default {
-                defaults.put(setting.name, text.to_owned(), Source::Default);
-            }
-        }
+        let defaults = self.default_layer(names, findings);
         let variables = self.variables(names, findings);
         let environment = self.environment_layer(names, &variables, findings);
         let code = self.code_layer(names, findings);
@@ -150,6 +182,22 @@ impl Loader {
         }
         layers.extend([environment, code]);
         Stack::new(layers)
+    }
+
+    fn default_layer(&self, names: &Names<'_>, findings: &mut Findings) -> Layer {
+        let mut defaults = Layer::new("defaults");
+        for setting in &self.settings {
+            if let Some(text) = setting.default {
+                defaults.put(setting.name, text.to_owned(), Source::Default);
+            }
+        }
+        for (name, text) in &self.defaults {
+            match names.get(name) {
+                Some(setting) => defaults.put(setting.name, text.clone(), Source::Default),
+                None => findings.problems.push(unknown(name, Source::Code, names)),
+            }
+        }
+        defaults
     }
 
     /// The variables of the environment that are UTF-8; others matter only if declared.
@@ -271,19 +319,7 @@ impl Loader {
         for setting in &self.settings {
             let raw = stack.get(setting.name);
             let source = raw.map_or(Source::Default, |raw| raw.source.clone());
-            let value = raw.and_then(|raw| match setting.parse(&raw.text, &self.features) {
-                Ok(value) => Some(value),
-                Err(mismatch) => {
-                    let expected = setting.kind.expected_with(&self.features);
-                    let message = format!("expected {expected}, found {}", mismatch.found);
-                    let place = Place::Source(source.clone());
-                    let problem = Problem::new(ProblemKind::Invalid, place, message);
-                    findings
-                        .problems
-                        .push(problem.of(setting.name).hint(mismatch.hint));
-                    None
-                }
-            });
+            let value = raw.and_then(|raw| self.value_of(setting, raw, findings));
             let resolved = Resolved {
                 setting: *setting,
                 value,
@@ -292,6 +328,38 @@ impl Loader {
             values.entries.insert(setting.name, resolved);
         }
         values
+    }
+}
+
+impl Loader {
+    fn value_of(&self, setting: &Setting, raw: &Raw, findings: &mut Findings) -> Option<Value> {
+        let invalid = |message| {
+            let place = Place::Source(raw.source.clone());
+            Problem::new(ProblemKind::Invalid, place, message).of(setting.name)
+        };
+        let value = match setting.parse(&raw.text, &self.features) {
+            Ok(value) => value,
+            Err(mismatch) => {
+                let expected = setting.kind.expected_with(&self.features);
+                let message = format!("expected {expected}, found {}", mismatch.found);
+                findings.problems.push(invalid(message).hint(mismatch.hint));
+                return None;
+            }
+        };
+        if raw.source == Source::Default {
+            return Some(value);
+        }
+        for (_, check) in self.checks.iter().filter(|(name, _)| name == setting.name) {
+            if let Err(reason) = check(&raw.text) {
+                let shown = match setting.secrecy {
+                    Secrecy::Secret => "is not accepted".to_owned(),
+                    Secrecy::Plain | Secrecy::MaskedUrl => format!("is not accepted: {reason}"),
+                };
+                findings.problems.push(invalid(shown));
+                return None;
+            }
+        }
+        Some(value)
     }
 }
 
@@ -378,16 +446,16 @@ fn fill<'a>(
     filled
 }
 
-/// The problem of a name that no setting has. A name that does not look like a variable is not
-/// printed: it may be a piece of a secret that lost its quotes.
+/// The problem of a name that no setting has. A name in a file that does not look like a variable
+/// is not printed: it may be a piece of a secret that lost its quotes.
 fn unknown(name: &str, source: Source, names: &Names<'_>) -> Problem {
+    let usual = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    let printable = match source {
+        Source::File { .. } => name.len() <= 64 && name.bytes().all(usual),
+        _ => true,
+    };
     let place = Place::Source(source);
-    let printable = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
     let problem = Problem::new(ProblemKind::UnknownName, place, "no setting has this name");
     let problem = problem.hint(names.suggestion(name));
-    if name.len() <= 64 && name.bytes().all(printable) {
-        problem.of(name)
-    } else {
-        problem
-    }
+    if printable { problem.of(name) } else { problem }
 }

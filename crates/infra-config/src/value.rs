@@ -254,29 +254,37 @@ fn words(choices: &[Choice], keep: impl Fn(&Choice) -> bool) -> String {
 
 fn log_level(text: &str) -> Result<Value, Mismatch> {
     let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
-    let is_directive = |part: &str| match part.rsplit_once('=') {
-        Some((target, level)) => !target.trim().is_empty() && is_level(level.trim()),
-        None => is_level(part.trim()),
-    };
+    let mut targets = Vec::new();
     // A bare word that is no level must not pass as a target: it would silence everything.
-    if !text.contains(['=', ',']) {
-        if is_level(text) {
-            return Ok(Value::Text(text.to_owned()));
+    for part in text.split(',').map(str::trim) {
+        let (target, word) = match part.split_once('=') {
+            Some((target, word)) => (Some(target.trim_end()), word.trim_start()),
+            None => (None, part),
+        };
+        let found = if part == text {
+            quoted(text)
+        } else {
+            format!("the part {}", quoted(part))
+        };
+        if !is_level(word) {
+            let nearest = suggest::nearest(word, LEVELS.iter().copied());
+            return Err(Mismatch::new(found).meant(nearest));
         }
-        let nearest = suggest::nearest(text, LEVELS.iter().copied());
-        return Err(Mismatch::new(quoted(text)).meant(nearest));
-    }
-    match text.split(',').find(|part| !is_directive(part)) {
-        None => Ok(Value::Text(text.to_owned())),
-        Some(part) => {
-            let wrong = part
-                .rsplit_once('=')
-                .map_or(part, |(_, level)| level)
-                .trim();
-            let nearest = suggest::nearest(wrong, LEVELS.iter().copied());
-            Err(Mismatch::new(format!("the directive {}", quoted(part.trim()))).meant(nearest))
+        if target.is_some_and(|target| !is_target(target)) {
+            return Err(Mismatch::new(found).hint("a target must stand before the `=`"));
         }
+        if targets.contains(&target) {
+            return Err(Mismatch::new(found).hint("it says a level for the second time"));
+        }
+        targets.push(target);
     }
+    Ok(Value::Text(text.to_owned()))
+}
+
+/// Whether a text can be the target of a log line: a module path or the like.
+fn is_target(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_:-./@".contains(&b);
+    !text.is_empty() && text.bytes().all(allowed)
 }
 
 /// Checks what can be checked without knowing the server. No message holds a part of the URL

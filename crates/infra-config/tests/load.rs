@@ -645,7 +645,19 @@ fn log_levels_are_words_or_directives() {
         assert!(env(&[("LOG_LEVEL", good)]).load().is_ok(), "{good}");
     }
     for wrong in [
-        "infoo", "verbose", "3", "app", "info,app", "app=loud", "=info", ",", "info,",
+        "infoo",
+        "verbose",
+        "3",
+        "app",
+        "info,app",
+        "app=loud",
+        "=info",
+        ",",
+        "info,",
+        "info,debug",
+        "a=info,a=debug",
+        "a b=info",
+        "a=b=info",
     ] {
         assert!(env(&[("LOG_LEVEL", wrong)]).load().is_err(), "{wrong}");
     }
@@ -853,4 +865,95 @@ fn trap_36_a_reload_is_whole_or_not_at_all() {
     assert_eq!(now.source("LOG_FORMAT"), Some(&Source::Default));
     assert_eq!(before.config.log.level, "INFO", "what was handed out stays");
     assert_eq!(settings.reload(nothing).unwrap().changed, [""; 0]);
+}
+
+#[test]
+fn nothing_counts_as_missing_while_a_file_cannot_be_read() {
+    let directory = files(&[(
+        ".env.production",
+        "STATE_BACKEND=redis\nEVENT_BACKEND='redis\n",
+    )]);
+    let loader = env(&[("INFRA_ENV", "production")]).directory(directory.path());
+    let errors = loader.load().unwrap_err();
+    assert_eq!(kinds(&errors), [(None, ProblemKind::Syntax)]);
+}
+
+#[test]
+fn defaults_of_the_program_lie_under_every_source() {
+    let directory = files(&[(".env", "LOG_FORMAT=console\n")]);
+    let loaded = app()
+        .default_value("LOG_FORMAT", "json")
+        .default_value("LOG_LEVEL", "DEBUG")
+        .directory(directory.path())
+        .load()
+        .unwrap();
+    assert_eq!(
+        (&*loaded.config.log.level, loaded.config.log.format),
+        ("DEBUG", "console")
+    );
+    assert_eq!(loaded.source("LOG_LEVEL"), Some(&Source::Default));
+    let wrong = app()
+        .default_value("LOG_LEVL", "x")
+        .default_value("LOG_FORMAT", "y")
+        .load();
+    let wrong = wrong.unwrap_err();
+    let expected = [
+        (Some("LOG_FORMAT"), ProblemKind::Invalid),
+        (Some("LOG_LEVL"), ProblemKind::UnknownName),
+    ];
+    assert_eq!(kinds(&wrong), expected);
+}
+
+#[test]
+fn checks_of_others_are_part_of_the_report_and_show_no_secret() {
+    let refuse = |text: &str| Err(format!("bad: {text}"));
+    let errors = env(&[
+        ("APP_KEY", "canary4711"),
+        ("APP_CODE", "plain"),
+        ("LOG_LEVEL", "nope"),
+    ])
+    .check("APP_KEY", refuse)
+    .check("APP_CODE", refuse)
+    .check("LOG_LEVEL", refuse)
+    .check("LOG_FORMAT", refuse)
+    .load()
+    .unwrap_err();
+    let report = errors.to_string();
+    assert_eq!(errors.problems().len(), 3, "{report}");
+    assert!(
+        report.contains("APP_CODE (environment): is not accepted: bad: plain"),
+        "{report}"
+    );
+    assert!(
+        report.contains("APP_KEY (environment): is not accepted\n"),
+        "{report}"
+    );
+}
+
+#[test]
+fn trap_33_a_higher_layer_beats_both_forms_of_a_lower_one() {
+    let directory = files(&[(".env", "APP_KEY_FILE=key\n"), ("key", "from file\n")]);
+    let path = directory.path().join("other");
+    fs::write(&path, "from other").unwrap();
+    let load = |name, value: &str| {
+        let loaded = env(&[(name, value)])
+            .directory(directory.path())
+            .load()
+            .unwrap();
+        loaded.values.secret("APP_KEY").unwrap().expose().clone()
+    };
+    assert_eq!(load("APP_KEY", "from environment"), "from environment");
+    assert_eq!(load("APP_KEY_FILE", path.to_str().unwrap()), "from other");
+    assert_eq!(load("APP_KEY_FILE", ""), "from file");
+}
+
+#[test]
+fn trap_37_typed_settings_print_no_secret() {
+    let url = "rediss://u:canary4711@h";
+    let loaded = env(&[("STATE_BACKEND", "redis"), ("STATE_REDIS_URL", url)])
+        .load()
+        .unwrap();
+    let printed = format!("{:?} {:?}", loaded.config, loaded.values);
+    assert!(!printed.contains("canary"), "{printed}");
+    assert_eq!(loaded.config.state.redis_url.to_string(), "***");
 }

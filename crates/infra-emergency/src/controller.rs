@@ -199,7 +199,8 @@ impl EmergencyController {
     ///
     /// Each handler has its own queue and its own tasks: one that fails, panics or hangs (it is
     /// stopped after the hook timeout) does not concern the others, nor the level. Failures are
-    /// logged, audited and signalled.
+    /// logged, audited and signalled. A handler may raise and clear, but must not wait for itself
+    /// by [`raise_and_wait`](Self::raise_and_wait).
     pub fn register_handler<F, Fut>(&self, name: impl AsRef<str>, handler: F)
     where
         F: Fn(Arc<Change>) -> Fut + Send + Sync + 'static,
@@ -284,6 +285,11 @@ impl EmergencyController {
     pub fn attach(&self, runtime: Handle) {
         self.shared.keep_runtime(runtime);
         self.shared.start(&[]);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     fn keep_runtime(&self) {

@@ -24,6 +24,9 @@ use crate::transition::Step;
 /// The most halts whose hooks wait for a runtime.
 const MAX_DEFERRED: usize = 64;
 
+/// The fewest cells at which it is worth looking for dead ones.
+const MIN_PRUNE: usize = 64;
+
 pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     pub(crate) options: Options,
@@ -43,6 +46,8 @@ struct State {
     holds: HoldSet,
     audit: Audit,
     cells: HashMap<Scopes, Weak<GateCell>>,
+    /// At how many cells those that nobody holds any more are looked for.
+    prune_at: usize,
     changes: u64,
 }
 
@@ -71,6 +76,7 @@ impl Shared {
                 holds: HoldSet::new(options.max_holds),
                 audit: Audit::new(options.audit_capacity),
                 cells,
+                prune_at: MIN_PRUNE,
                 changes: 0,
             }),
             clock,
@@ -197,7 +203,10 @@ impl Shared {
         if let Some(cell) = state.cells.get(&scopes).and_then(Weak::upgrade) {
             return cell;
         }
-        state.cells.retain(|_, cell| cell.strong_count() > 0);
+        if state.cells.len() >= state.prune_at {
+            state.cells.retain(|_, cell| cell.strong_count() > 0);
+            state.prune_at = MIN_PRUNE.max(state.cells.len() * 2);
+        }
         let level = state.holds.level(&scopes);
         let cell = Arc::new(GateCell::new(scopes.clone(), level));
         state.cells.insert(scopes, Arc::downgrade(&cell));
@@ -326,4 +335,24 @@ fn log(change: &Change) {
         reason = %change.reason,
         "emergency_level_changed"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{EmergencyController, Hold, Level, Scopes};
+
+    #[test]
+    fn gates_that_nobody_holds_are_forgotten() {
+        let emergency = EmergencyController::new();
+        let kept: Vec<_> = (0..100)
+            .map(|bot| emergency.gate(Scopes::bot(format!("kept{bot}"))))
+            .collect();
+        for bot in 0..10_000 {
+            drop(emergency.gate(Scopes::bot(format!("b{bot}"))));
+        }
+        assert!(emergency.shared().lock().cells.len() <= 2 * (kept.len() + 1));
+        emergency.raise(Hold::new(Level::Halt));
+        assert_eq!(emergency.shared().lock().cells.len(), kept.len() + 1);
+        assert!(kept.iter().all(|gate| gate.level() == Level::Halt));
+    }
 }

@@ -113,7 +113,8 @@ impl fmt::Display for Failure {
 /// Signals from the moment of [`subscribe`](crate::EmergencyController::subscribe) on, in order.
 ///
 /// A [`Stream`] that never ends while a controller lives. Holds at most its capacity; when it is
-/// full the oldest are dropped and [`Signal::Missed`] says how many. Cancel safe.
+/// full the oldest are dropped and [`Signal::Missed`] says how many. [`Signal::EnteredUnderAlert`]
+/// takes at most half of it, so that busy gates cannot push out a halt. Cancel safe.
 pub struct Signals {
     queue: Arc<Queue>,
 }
@@ -178,6 +179,12 @@ impl Queue {
 
     fn push(&self, signal: &Signal) -> Option<Waker> {
         let mut state = self.lock();
+        // What is told of each action must not push out what is told of the level.
+        let chatter = matches!(signal, Signal::EnteredUnderAlert { .. });
+        if chatter && state.waiting.len() >= self.capacity / 2 {
+            state.missed += 1;
+            return None;
+        }
         if state.waiting.len() >= self.capacity {
             state.waiting.pop_front();
             state.missed += 1;

@@ -611,3 +611,89 @@ async fn health_names_the_decisive_hold() {
         "hold#2 halt on global by risk: loss limit"
     );
 }
+
+#[test]
+fn e04_announcements_of_busy_gates_do_not_push_out_a_halt() {
+    let emergency = EmergencyController::new();
+    let gate = emergency.gate(Scopes::global());
+    let mut signals = emergency.subscribe_with_capacity(8);
+    emergency.raise(Hold::new(Level::Alert));
+    for _ in 0..100 {
+        drop(gate.enter(Action::New).unwrap());
+    }
+    emergency.raise(halt());
+    let seen = drain_signals(&mut signals);
+    let changes = seen
+        .iter()
+        .filter(|signal| matches!(signal, Signal::Changed(_)));
+    assert_eq!(changes.count(), 2);
+    assert_eq!(seen[0], Signal::Missed(97));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_may_raise_and_clear_itself() {
+    let emergency = controller();
+    let acting = emergency.clone();
+    emergency.register_handler("escalate", move |change| {
+        if change.after == Level::Alert {
+            acting.raise(halt().id("escalated"));
+        }
+        async {}
+    });
+    emergency.raise_and_wait(Hold::new(Level::Alert)).await;
+    assert_eq!(emergency.level(), Level::Halt);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_sees_every_change_once_and_in_order() {
+    let emergency = controller();
+    let journal = Journal::default();
+    let write = journal.clone();
+    emergency.register_handler("slow", move |change| {
+        let write = write.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            write.write(change.sequence.to_string());
+        }
+    });
+    for _ in 0..49 {
+        emergency.raise(Hold::new(Level::Alert));
+    }
+    emergency.raise_and_wait(Hold::new(Level::Alert)).await;
+    let expected: Vec<String> = (1..=50).map(|n: u32| n.to_string()).collect();
+    assert_eq!(journal.read(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_halt_procedure_goes_on_when_who_waits_for_it_is_dropped() {
+    let emergency = controller();
+    let mut signals = emergency.subscribe();
+    emergency.on_halt_cancel("slow", |_| tokio::time::sleep(SECOND));
+    let waiting = emergency.raise_and_wait(halt());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(1), waiting)
+            .await
+            .is_err()
+    );
+    loop {
+        if let Signal::Swept(report) = signals.recv().await.unwrap() {
+            assert!(report.is_clean());
+            return;
+        }
+    }
+}
+
+#[test]
+fn records_and_changes_are_json_without_further_ado() {
+    let emergency = EmergencyController::new();
+    let mut signals = emergency.subscribe();
+    emergency.raise(halt().scope(Scope::bot("b")).id("loss"));
+    let Some(Signal::Changed(change)) = signals.try_recv() else {
+        panic!("no change");
+    };
+    let json = serde_json::to_value(&*change).unwrap();
+    assert_eq!(json["scope"], "bot:b");
+    assert_eq!(json["after"], "halt");
+    assert_eq!(json["holds"], serde_json::json!(["loss#1"]));
+    assert!(json["at"].is_u64());
+}
