@@ -53,11 +53,14 @@
 //! - Who changes settings while the program runs: [`Reloadable`].
 //!
 //! # Layout
-//! `setting`, `builtin`: declarations. `dotenv`, `files`: reading. `layer`: merging. `value`: from
-//! text to types. `names`, `suggest`, `check`: what is wrong. `loader`: the whole way; `reload`:
-//! once more. `problem`, `source`, `loaded`, `config`, `effective`: results. `reference`: documents
-//! made from the declarations; those of our own settings are committed and a test keeps them
-//! current.
+//! - `setting`, `builtin`: declarations.
+//! - `dotenv`, `files`: reading; `sources`, `layer`: merging; `value`: from text to types.
+//! - `names`, `suggest`, `check`: finding what is wrong.
+//! - `loader`: the whole way; `reload`: once more.
+//! - `problem`, `source`, `loaded`, `config`, `effective`: results.
+//! - `reference`: documents made from the declarations. Those of our own settings are committed in
+//!   `reference/` and `docker/.env.example`; a test keeps them current.
+//! - `fuzz/`: the fuzz target of the `.env` parser; its corpus is part of the tests.
 
 mod builtin;
 mod check;
@@ -74,6 +77,7 @@ pub mod reference;
 mod reload;
 mod setting;
 mod source;
+mod sources;
 mod suggest;
 mod value;
 
