@@ -129,6 +129,12 @@ pub struct TimedOut {
     pub which: TimeLimit,
 }
 
+impl TimedOut {
+    pub(crate) fn of(limit: Duration, which: TimeLimit) -> Self {
+        TimedOut { limit, which }
+    }
+}
+
 /// Which time limit cut a call off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

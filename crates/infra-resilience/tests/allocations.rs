@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use infra_core::{Class, Classify, SystemClock};
 use infra_resilience::breaker::{BreakerError, State};
-use infra_resilience::{CircuitBreaker, Retry, timeout};
+use infra_resilience::{
+    Bulkhead, CircuitBreaker, Hedge, Pipeline, Quota, RateLimiter, Retry, timeout,
+};
 
 struct Counting;
 
@@ -130,4 +132,30 @@ fn retry_and_timeout_allocate_nothing_while_the_first_try_succeeds() {
     }
     let (count, result) = allocations(timeout(&clock, Duration::from_secs(1), ready(1)));
     assert_eq!((count, result), (0, Ok(1)));
+}
+
+#[test]
+fn c05_the_happy_path_through_all_layers_allocates_nothing() {
+    let second = Duration::from_secs(1);
+    let limiter = RateLimiter::builder("l").quota(Quota::smooth(1_000_000, second).burst(1_000));
+    let bulkhead = Bulkhead::builder("k").queue(10, second);
+    let pipeline = Pipeline::builder("p")
+        .rate_limiter(limiter.build().unwrap())
+        .total_timeout(10 * second)
+        .retry(Retry::exponential().build().unwrap())
+        .hedge(Hedge::builder().build().unwrap())
+        .breaker(
+            CircuitBreaker::builder("b")
+                .count_window(10)
+                .build()
+                .unwrap(),
+        )
+        .bulkhead(bulkhead.build().unwrap())
+        .attempt_timeout(second)
+        .build()
+        .unwrap();
+    for _ in 0..100 {
+        let (count, result) = allocations(pipeline.call(|| ready(Ok::<_, Down>(1))));
+        assert_eq!((count, result.unwrap()), (0, 1));
+    }
 }

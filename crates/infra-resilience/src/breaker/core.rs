@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use infra_core::MonoTime;
 
-use super::config::BreakerConfig;
+use super::config::{BreakerConfig, WindowKind};
 use super::event::BreakerChange;
 use super::machine::Machine;
 use super::snapshot::{BreakerSnapshot, Totals};
@@ -252,6 +252,14 @@ impl BreakerCore {
         let event = machine.take_event(first);
         self.publish(&machine);
         event
+    }
+
+    /// The length of the time window, where there is one.
+    pub(crate) fn time_window(&self) -> Option<Duration> {
+        match self.lock().config().window {
+            Some(WindowKind::Time { length, .. }) => Some(length),
+            _ => None,
+        }
     }
 
     /// A refusal that changes nothing: isolated, or open with time to wait.

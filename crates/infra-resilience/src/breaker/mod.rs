@@ -27,7 +27,7 @@ use infra_core::{BoxFuture, Classify, Health, HealthCheck, SharedClock};
 
 use self::core::{BreakerCore, Ticket};
 use self::event::Listener;
-use self::permit::Guard;
+pub(crate) use self::permit::Guard;
 use crate::ConfigError;
 
 pub use builder::BreakerBuilder;
@@ -282,6 +282,14 @@ impl CircuitBreaker {
         let result = self.shared.core.reconfigure(config, now);
         self.shared.deliver();
         result
+    }
+
+    pub(crate) fn admit(&self) -> Result<Guard<&Shared>, Rejected> {
+        Guard::acquire(&*self.shared)
+    }
+
+    pub(crate) fn time_window(&self) -> Option<std::time::Duration> {
+        self.shared.core.time_window()
     }
 
     /// True when nobody else holds this breaker and it would not matter if it were forgotten.

@@ -49,18 +49,18 @@ impl fmt::Debug for Permit {
 }
 
 /// A permit over a borrowed or a shared breaker.
-pub(super) struct Guard<S: Borrow<Shared>> {
+pub(crate) struct Guard<S: Borrow<Shared>> {
     shared: S,
     ticket: Option<Ticket>,
 }
 
 impl<S: Borrow<Shared>> Guard<S> {
-    pub(super) fn acquire(shared: S) -> Result<Self, Rejected> {
+    pub(crate) fn acquire(shared: S) -> Result<Self, Rejected> {
         let ticket = Some(shared.borrow().admit()?);
         Ok(Guard { shared, ticket })
     }
 
-    pub(super) fn end(mut self, verdict: Verdict) {
+    pub(crate) fn end(mut self, verdict: Verdict) {
         if let Some(ticket) = self.ticket.take() {
             self.shared.borrow().record(ticket, verdict);
         }

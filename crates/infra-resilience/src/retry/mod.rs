@@ -28,6 +28,7 @@ use infra_core::{Classify, MonoTime, SharedClock};
 use self::builder::Policy;
 use self::run::{Judged, Run};
 use crate::breaker::{BreakerError, CircuitBreaker, Verdict};
+use crate::call_error::CallError;
 
 pub use backoff::{Growth, Jitter};
 pub use builder::RetryBuilder;
@@ -118,7 +119,7 @@ impl Retry {
     /// reached.
     ///
     /// What is repeated follows [`Classify`]: transient errors whose outcome is
-    /// [`Outcome::NotApplied`], and those whose outcome is unknown where the policy is
+    /// [`Outcome::NotApplied`](infra_core::Outcome::NotApplied), and those whose outcome is unknown where the policy is
     /// [`idempotent`](RetryBuilder::idempotent). An error's `retry_after` replaces the wait.
     ///
     /// Cancel safe: dropping the future drops the running attempt or ends the wait.
@@ -205,6 +206,29 @@ impl Retry {
             }
         };
         self.drive(&mut Run::default(), judge, attempt).await
+    }
+
+    /// Like [`run`](Self::run) for the attempts of a pipeline, with no wait that would reach
+    /// `total`.
+    pub(crate) async fn run_calls<T, E, F, Fut>(
+        &self,
+        total: Option<Duration>,
+        operation: F,
+    ) -> Result<T, RetryError<CallError<E>>>
+    where
+        E: Classify + fmt::Display,
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, CallError<E>>>,
+    {
+        let idempotent = self.policy.idempotent;
+        let judge = |result: &Result<T, _>| Judged::through_layers(result, idempotent);
+        let mut run = Run::within(total);
+        self.drive(&mut run, judge, operation).await
+    }
+
+    /// The limit on a whole run, where the policy has one.
+    pub(crate) fn total(&self) -> Option<Duration> {
+        self.policy.deadline
     }
 
     /// Like [`run`](Self::run), given up at once when `cancelled` completes, in an attempt or in

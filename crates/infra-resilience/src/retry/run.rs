@@ -8,6 +8,7 @@ use infra_core::{Classify, Deadline, MonoTime, Outcome};
 use super::{Decision, Retry, RetryError, Schedule, Step, StopReason};
 use crate::breaker::BreakerError;
 use crate::budget::BudgetedCall;
+use crate::call_error::CallError;
 use crate::timeout::timeout_at;
 
 /// What is known between a failed attempt and the wait before the next.
@@ -37,6 +38,8 @@ pub(super) struct Run<E> {
     attempting: bool,
     last: Option<E>,
     maybe_applied: bool,
+    /// A limit beside the policy's own.
+    total: Option<Duration>,
 }
 
 impl Retry {
@@ -52,6 +55,9 @@ impl Retry {
         Fut: Future<Output = Result<T, E>>,
     {
         let mut schedule = self.schedule();
+        if let Some(total) = run.total {
+            schedule.shorten(self.clock.now(), total);
+        }
         let deadline = schedule.deadline();
         let mut budgeted = self.begin_budgeted();
         loop {
@@ -104,7 +110,7 @@ impl Retry {
         decision: Decision,
         budgeted: Option<&mut BudgetedCall>,
     ) -> Step {
-        let now = if self.policy.is_timed() {
+        let now = if self.policy.is_timed() || schedule.deadline() != Deadline::NEVER {
             self.clock.now()
         } else {
             MonoTime::ZERO
@@ -170,6 +176,19 @@ impl Judged {
         }
     }
 
+    /// As [`by_class`](Self::by_class), but a rejection by a layer reached nobody.
+    pub(super) fn through_layers<T, E: Classify>(
+        result: &Result<T, CallError<E>>,
+        idempotent: bool,
+    ) -> Self {
+        match result {
+            Err(CallError::Rejected(rejection)) if rejection.is_transient() => {
+                Judged::plain(Decision::RetryFree(rejection.retry_after))
+            }
+            _ => Judged::by_class(result, idempotent),
+        }
+    }
+
     pub(super) fn plain(decision: Decision) -> Self {
         Judged {
             decision,
@@ -185,11 +204,19 @@ impl<E> Default for Run<E> {
             attempting: false,
             last: None,
             maybe_applied: false,
+            total: None,
         }
     }
 }
 
 impl<E> Run<E> {
+    pub(super) fn within(total: Option<Duration>) -> Self {
+        Run {
+            total,
+            ..Run::default()
+        }
+    }
+
     fn attempt_begins(&mut self) {
         self.attempts = self.attempts.saturating_add(1);
         self.attempting = true;

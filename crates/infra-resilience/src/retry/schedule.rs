@@ -86,6 +86,11 @@ impl<'a> Schedule<'a> {
         self.deadline
     }
 
+    /// Ends the run `total` after `now` at the latest.
+    pub(super) fn shorten(&mut self, now: MonoTime, total: Duration) {
+        self.deadline = self.deadline.earlier(Deadline::after(now, total));
+    }
+
     /// Takes note of a failed attempt at `now` and says what comes next.
     pub fn after_failure(&mut self, decision: Decision, now: MonoTime) -> Step {
         self.failures = self.failures.saturating_add(1);
