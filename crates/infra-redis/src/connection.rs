@@ -93,23 +93,35 @@ impl Connection {
         self.call(Request::One(command), effect, limit).await
     }
 
-    /// Sends several commands at once and returns their answers in order. With
-    /// [`Pipeline::atomic`] they are applied as one transaction.
+    /// Sends several commands at once and returns their answers in order; not as a transaction,
+    /// for that see [`Connection::transaction`].
     ///
     /// # Errors
-    /// As [`Connection::command`]; an error reply to one command is an error of the whole. In a
-    /// transaction Redis may then have applied the others: there is no roll-back.
+    /// As [`Connection::command`]; an error reply to one command is an error of the whole, the
+    /// others may have been applied.
     pub async fn pipeline(
         &self,
         pipeline: &Pipeline,
         effect: Effect,
         limit: Duration,
     ) -> Result<Vec<Value>, RedisFault> {
-        let request = Request::Many(pipeline);
-        match self.call(request, effect, limit).await? {
-            Value::Array(replies) => Ok(replies),
-            _ => Err(RedisFault::protocol("EXEC answered with no list")),
-        }
+        list(self.call(Request::Many(pipeline), effect, limit).await?)
+    }
+
+    /// Carries out the commands in one step and returns their answers in order.
+    ///
+    /// # Errors
+    /// As [`Connection::command`]. A command that is refused when it is queued (no memory, no
+    /// rights) leaves all of them undone; for one that fails when it is carried out there is no
+    /// roll-back.
+    pub async fn transaction(
+        &self,
+        transaction: Transaction,
+        limit: Duration,
+    ) -> Result<Vec<Value>, RedisFault> {
+        let pipeline = transaction.finish();
+        let request = Request::Transaction(&pipeline);
+        list(self.call(request, Effect::Write, limit).await?)
     }
 
     /// Asks the server for a sign of life.
@@ -191,6 +203,7 @@ impl Connection {
 enum Request<'a> {
     One(&'a Cmd),
     Many(&'a Pipeline),
+    Transaction(&'a Pipeline),
 }
 
 impl Request<'_> {
@@ -200,34 +213,87 @@ impl Request<'_> {
                 let reply = connection.send_packed_command(command).await;
                 no_error(reply.map_err(|error| classify(&error))?)
             }
-            Request::Many(pipeline) => run_pipeline(connection, pipeline).await,
+            Request::Many(pipeline) => {
+                let replies = send_all(connection, pipeline).await?;
+                let answers: Result<Vec<Value>, RedisFault> =
+                    replies.into_iter().map(no_error).collect();
+                answers.map(Value::Array)
+            }
+            Request::Transaction(pipeline) => {
+                transaction_answers(send_all(connection, pipeline).await?)
+            }
         }
     }
 }
 
-async fn run_pipeline(
+async fn send_all(
     connection: &mut MultiplexedConnection,
     pipeline: &Pipeline,
-) -> Result<Value, RedisFault> {
-    let commands = pipeline.len();
-    // A transaction answers MULTI and each command with a word first, and EXEC with everything.
-    let (skipped, kept) = if pipeline.is_transaction() {
-        (commands + 1, 1)
-    } else {
-        (0, commands)
-    };
-    let mut replies = connection
-        .send_packed_commands(pipeline, skipped, kept)
+) -> Result<Vec<Value>, RedisFault> {
+    connection
+        .send_packed_commands(pipeline, 0, pipeline.len())
         .await
-        .map_err(|error| classify(&error))?;
-    if pipeline.is_transaction() {
-        replies = match no_error(replies.pop().unwrap_or(Value::Nil))? {
-            Value::Array(replies) => replies,
-            _ => return Err(RedisFault::protocol("EXEC answered with no list")),
-        };
+        .map_err(|error| classify(&error))
+}
+
+/// Commands that are carried out in one step.
+///
+/// The client library has transactions of its own, which are not used: it loses the connection
+/// (and in a debug build panics) when the server refuses `MULTI`.
+#[derive(Debug)]
+pub struct Transaction(Pipeline);
+
+impl Transaction {
+    /// No commands yet.
+    pub fn new() -> Self {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("MULTI");
+        Transaction(pipeline)
     }
-    let replies: Result<Vec<Value>, RedisFault> = replies.into_iter().map(no_error).collect();
-    replies.map(Value::Array)
+
+    /// Adds a command.
+    pub fn add(&mut self, command: Cmd) {
+        self.0.add_command(command);
+    }
+
+    fn finish(mut self) -> Pipeline {
+        self.0.cmd("EXEC");
+        self.0
+    }
+}
+
+impl Default for Transaction {
+    fn default() -> Self {
+        Transaction::new()
+    }
+}
+
+/// The answers are: a word for MULTI, a word for each command, and a list for EXEC.
+fn transaction_answers(mut replies: Vec<Value>) -> Result<Value, RedisFault> {
+    let executed = replies.pop();
+    let mut queued = replies.into_iter();
+    if let Some(Value::ServerError(refused)) = queued.next() {
+        // Then the server took each command for one by itself.
+        return Err(classify_reply(&refused).of_unknown_outcome());
+    }
+    for reply in queued {
+        no_error(reply)?;
+    }
+    match no_error(executed.unwrap_or(Value::Nil))? {
+        Value::Array(answers) => {
+            let answers: Result<Vec<Value>, RedisFault> =
+                answers.into_iter().map(no_error).collect();
+            answers.map(Value::Array)
+        }
+        _ => Err(RedisFault::protocol("EXEC answered with no list")),
+    }
+}
+
+fn list(reply: Value) -> Result<Vec<Value>, RedisFault> {
+    match reply {
+        Value::Array(answers) => Ok(answers),
+        _ => Err(RedisFault::protocol("not one answer for each command")),
+    }
 }
 
 fn no_error(reply: Value) -> Result<Value, RedisFault> {

@@ -1,186 +1,89 @@
 //! One attempt to connect: name lookup, TCP, TLS, login, first PING.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use infra_core::BoxFuture;
-use redis::aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
-use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, cmd};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, cmd};
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::connect_error::{ConnectError, ConnectFault};
 use crate::options::RedisOptions;
 use crate::tls;
+use crate::url::RedisUrl;
 
 /// Requests that may wait in the client before a caller must wait to hand one over.
 const QUEUE: usize = 1024;
 
 /// A TCP or TLS stream to a server.
 #[derive(Debug)]
-pub enum RedisStream {
+pub(crate) enum RedisStream {
     /// Plain TCP.
     Tcp(TcpStream),
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// A connection and its driver.
+pub(crate) type Live = (MultiplexedConnection, BoxFuture<'static, ()>);
+
 /// A multiplexed connection that is logged in and has answered a PING, and its driver: the future
 /// that moves the bytes and ends when the connection does.
-pub(crate) async fn multiplexed(
-    options: &RedisOptions,
-) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), ConnectError> {
-    within(options, "connect", async {
-        let stream = open(options).await?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(QUEUE);
-        let (mut connection, driver) =
-            MultiplexedConnection::new_with_config(&login(options), stream, config)
-                .await
-                .map_err(|error| login_error(options, &error))?;
-        let mut driver: BoxFuture<'static, ()> = Box::pin(driver);
-        let greeting = greet(options, &mut connection);
-        tokio::select! {
-            biased;
-            greeted = greeting => greeted?,
-            () = &mut driver => {
-                let closed = redis::RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
-                return Err(login_error(options, &closed));
-            }
-        }
-        Ok((connection, driver))
-    })
-    .await
+pub(crate) async fn multiplexed(options: &RedisOptions) -> Result<Live, ConnectError> {
+    let attempt = Attempt::new(options);
+    let stream = attempt.open().await?;
+    let logging_in = async {
+        let done = log_in(options, stream).await;
+        done.map_err(|error| ConnectError::login(options.url(), options.url().is_tls(), &error))
+    };
+    attempt.log_in(logging_in).await
 }
 
-/// Both halves of a connection for subscriptions, logged in. The caller supervises it: the stream
-/// ends when the connection does.
-///
-/// The client queues what the stream's reader has not taken yet without a bound of its own.
-///
-/// # Errors
-/// The cause of the failure; at the latest after the connect timeout.
-pub async fn pubsub(options: &RedisOptions) -> Result<(PubSubSink, PubSubStream), ConnectError> {
-    within(options, "connect", async {
-        let stream = open(options).await?;
-        let (mut sink, stream) = PubSub::new(&login(options), stream)
-            .await
-            .map_err(|error| login_error(options, &error))?
-            .split();
-        // A server that asks for a password, or is loading, says so only when it is asked.
-        match sink.ping::<Value>().await {
-            Err(error) if error.code() != Some("NOPERM") => Err(login_error(options, &error)),
-            _ => Ok((sink, stream)),
-        }
-    })
-    .await
-}
-
-/// A bare stream to the server, TLS included, not logged in.
-///
-/// # Errors
-/// The cause of the failure; at the latest after the connect timeout.
-pub async fn stream(options: &RedisOptions) -> Result<RedisStream, ConnectError> {
-    within(options, "connect", open(options)).await
+async fn log_in(options: &RedisOptions, stream: RedisStream) -> Result<Live, RedisError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(QUEUE);
+    let (mut connection, driver) =
+        MultiplexedConnection::new_with_config(&credentials(options), stream, config).await?;
+    let mut driver: BoxFuture<'static, ()> = Box::pin(driver);
+    tokio::select! {
+        biased;
+        greeted = greet(options, &mut connection) => greeted?,
+        () = &mut driver => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+    }
+    Ok((connection, driver))
 }
 
 async fn greet(
     options: &RedisOptions,
     connection: &mut MultiplexedConnection,
-) -> Result<(), ConnectError> {
+) -> Result<(), RedisError> {
     if let Some(name) = &options.client_name {
         let mut set_name = cmd("CLIENT");
         set_name.arg("SETNAME").arg(name);
         // A user whose rights do not cover this works without a name.
-        connection
-            .send_packed_command(&set_name)
-            .await
-            .map_err(|error| login_error(options, &error))?;
+        connection.send_packed_command(&set_name).await?;
     }
-    let reply = connection
-        .send_packed_command(&cmd("PING"))
-        .await
-        .map_err(|error| login_error(options, &error))?;
+    let reply = connection.send_packed_command(&cmd("PING")).await?;
     match reply.extract_error() {
-        Ok(_) => Ok(()),
         // Rights that do not cover PING are no reason not to connect.
-        Err(error) if error.code() == Some("NOPERM") => Ok(()),
-        Err(error) => Err(login_error(options, &error)),
+        Err(error) if error.code() != Some("NOPERM") => Err(error),
+        _ => Ok(()),
     }
 }
 
-/// A stream to the server: fresh name lookup, every address in turn, then TLS where asked for.
-pub(crate) async fn open(options: &RedisOptions) -> Result<RedisStream, ConnectError> {
-    let url = options.url();
-    let tcp = connect_tcp(options).await?;
-    if !url.is_tls() {
-        return Ok(RedisStream::Tcp(tcp));
-    }
-    let config = tls::client_config(options)
-        .map_err(|message| ConnectError::new(ConnectFault::Config, url, message))?;
-    let name = ServerName::try_from(url.host().to_owned()).map_err(|error| {
-        ConnectError::new(ConnectFault::Tls, url, format!("bad host name: {error}"))
-    })?;
-    TlsConnector::from(config)
-        .connect(name, tcp)
-        .await
-        .map(|stream| RedisStream::Tls(Box::new(stream)))
-        .map_err(|error| ConnectError::tls(url, error))
-}
-
-async fn connect_tcp(options: &RedisOptions) -> Result<TcpStream, ConnectError> {
-    let url = options.url();
-    let dns = |error: Option<io::Error>| {
-        let host = url.host();
-        match error {
-            Some(error) => {
-                let message = format!("cannot look up the host `{host}`: {error}");
-                ConnectError::new(ConnectFault::Dns, url, message).with_source(error)
-            }
-            None => {
-                let message = format!("the host `{host}` has no address");
-                ConnectError::new(ConnectFault::Dns, url, message)
-            }
-        }
-    };
-    let addresses = lookup_host((url.host(), url.port()))
-        .await
-        .map_err(|error| dns(Some(error)))?;
-    let mut last = None;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                prepare(&stream, options.ping_interval)
-                    .map_err(|error| ConnectError::tcp(url, error))?;
-                return Ok(stream);
-            }
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(match last {
-        Some(error) => ConnectError::tcp(url, error),
-        None => dns(None),
-    })
-}
-
-fn prepare(stream: &TcpStream, idle: Duration) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let probes = TcpKeepalive::new()
-        .with_time(idle)
-        .with_interval(Duration::from_secs(10));
-    SockRef::from(stream).set_tcp_keepalive(&probes)
-}
-
-fn login(options: &RedisOptions) -> RedisConnectionInfo {
+fn credentials(options: &RedisOptions) -> RedisConnectionInfo {
     let url = options.url();
     let mut info = RedisConnectionInfo::default()
         .set_db(i64::from(url.db()))
@@ -194,20 +97,106 @@ fn login(options: &RedisOptions) -> RedisConnectionInfo {
     info
 }
 
-fn login_error(options: &RedisOptions, error: &redis::RedisError) -> ConnectError {
-    ConnectError::login(options.url(), options.url().is_tls(), error)
+/// The steps of one attempt, all within one limit.
+pub(crate) struct Attempt<'a> {
+    options: &'a RedisOptions,
+    url: &'a RedisUrl,
+    deadline: Instant,
 }
 
-pub(crate) async fn within<T>(
-    options: &RedisOptions,
-    step: &str,
-    attempt: impl Future<Output = Result<T, ConnectError>>,
-) -> Result<T, ConnectError> {
-    let limit = options.connect_timeout;
-    match timeout(limit, attempt).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError::timeout(options.url(), step, limit)),
+impl<'a> Attempt<'a> {
+    pub(crate) fn new(options: &'a RedisOptions) -> Self {
+        Attempt {
+            options,
+            url: options.url(),
+            deadline: Instant::now() + options.connect_timeout,
+        }
     }
+
+    /// A stream to the server: fresh name lookup, every address in turn, then TLS where asked for.
+    pub(crate) async fn open(&self) -> Result<RedisStream, ConnectError> {
+        let tcp = self.tcp(self.look_up().await?).await?;
+        if self.url.is_tls() {
+            self.tls(tcp).await
+        } else {
+            Ok(RedisStream::Tcp(tcp))
+        }
+    }
+
+    async fn look_up(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+        let host = self.url.host();
+        let lookup = lookup_host((host, self.url.port()));
+        let fault = |message| ConnectError::new(ConnectFault::Dns, self.url, message);
+        match timeout_at(self.deadline, lookup).await {
+            Ok(Ok(addresses)) => Ok(addresses.collect()),
+            Ok(Err(error)) => {
+                let message = format!("cannot look up the host `{host}`: {error}");
+                Err(fault(message).with_source(error))
+            }
+            Err(_) => Err(fault(format!("no answer about the host `{host}` in time"))),
+        }
+    }
+
+    async fn tcp(&self, addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
+        let mut last = None;
+        for (tried, address) in addresses.iter().enumerate() {
+            // An address that swallows packets must leave time for the others.
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    prepare(&stream, self.options.ping_interval)
+                        .map_err(|error| ConnectError::tcp(self.url, error))?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = Some(ConnectError::tcp(self.url, error)),
+                Err(_) => last = Some(self.late("the TCP handshake")),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            let message = format!("the host `{}` has no address", self.url.host());
+            ConnectError::new(ConnectFault::Dns, self.url, message)
+        }))
+    }
+
+    async fn tls(&self, tcp: TcpStream) -> Result<RedisStream, ConnectError> {
+        let config = tls::client_config(self.options)
+            .map_err(|message| ConnectError::new(ConnectFault::Config, self.url, message))?;
+        let name = ServerName::try_from(self.url.host().to_owned()).map_err(|error| {
+            let message = format!("the host is no name for TLS: {error}");
+            ConnectError::new(ConnectFault::Tls, self.url, message)
+        })?;
+        let handshake = TlsConnector::from(config).connect(name, tcp);
+        match timeout_at(self.deadline, handshake).await {
+            Ok(Ok(stream)) => Ok(RedisStream::Tls(Box::new(stream))),
+            Ok(Err(error)) => Err(ConnectError::tls(self.url, error)),
+            // A server without TLS waits for the end of what it takes for a command.
+            Err(_) => Err(self.late("the TLS handshake (does this port speak TLS?)")),
+        }
+    }
+
+    /// The last step.
+    pub(crate) async fn log_in<T>(
+        &self,
+        login: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        match timeout_at(self.deadline, login).await {
+            Ok(done) => done,
+            Err(_) => Err(self.late("the login")),
+        }
+    }
+
+    fn late(&self, step: &str) -> ConnectError {
+        ConnectError::timeout(self.url, step, self.options.connect_timeout)
+    }
+}
+
+fn prepare(stream: &TcpStream, idle: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probes = TcpKeepalive::new()
+        .with_time(idle)
+        .with_interval(Duration::from_secs(10));
+    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
 macro_rules! forward {

@@ -107,6 +107,13 @@ impl RedisFault {
         fault
     }
 
+    /// The same fault where other parts of the call may have been applied.
+    #[must_use]
+    pub(crate) fn of_unknown_outcome(mut self) -> Self {
+        self.outcome = Outcome::Unknown;
+        self
+    }
+
     /// The same fault of a call that changes nothing.
     #[must_use]
     pub(crate) fn of_read(mut self) -> Self {

@@ -31,8 +31,8 @@
 //! # Layout
 //! - `url`: [`RedisUrl`]; `options`: [`RedisOptions`]; `backoff`: [`Backoff`]
 //! - `subscriber`: [`Subscriber`], a connection for subscriptions; `resp`: its protocol
-//! - `dial`: one attempt to connect, ending in a stream ([`stream`]), a pair for subscriptions
-//!   ([`pubsub`]) or a multiplexed connection; `tls`: the session's settings
+//! - `dial`: one attempt to connect, ending in a stream or a multiplexed connection; `tls`: the
+//!   session's settings
 //! - `connection`: [`Connection`], what callers hold; `link`: the state shared with its
 //!   supervisor; `supervisor`: the task that keeps it alive
 //! - `fault`: [`RedisFault`], errors of calls; `connect_error`: [`ConnectError`]
@@ -55,8 +55,7 @@ mod url;
 
 pub use backoff::Backoff;
 pub use connect_error::{ConnectError, ConnectFault};
-pub use connection::{Connection, Effect, LinkWatch};
-pub use dial::{RedisStream, pubsub, stream};
+pub use connection::{Connection, Effect, LinkWatch, Transaction};
 pub use fault::{FaultKind, RedisFault, classify, classify_reply};
 pub use link::LinkStatus;
 pub use options::RedisOptions;

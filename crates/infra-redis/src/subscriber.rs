@@ -13,7 +13,7 @@ use redis::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::connect_error::{ConnectError, ConnectFault};
-use crate::dial::{self, RedisStream};
+use crate::dial::{Attempt, RedisStream};
 use crate::fault::{RedisFault, classify_reply};
 use crate::options::RedisOptions;
 use crate::resp::{self, Frame};
@@ -82,17 +82,15 @@ impl Subscriber {
     /// # Errors
     /// The cause of the failure; at the latest after the connect timeout.
     pub async fn connect(options: &RedisOptions) -> Result<Self, ConnectError> {
-        dial::within(options, "connect", async {
-            let mut subscriber = Subscriber {
-                stream: dial::open(options).await?,
-                unread: BytesMut::with_capacity(READ_SIZE),
-                current: BytesMut::new(),
-                unsent: BytesMut::new(),
-            };
-            subscriber.log_in(options).await?;
-            Ok(subscriber)
-        })
-        .await
+        let attempt = Attempt::new(options);
+        let mut subscriber = Subscriber {
+            stream: attempt.open().await?,
+            unread: BytesMut::with_capacity(READ_SIZE),
+            current: BytesMut::new(),
+            unsent: BytesMut::new(),
+        };
+        attempt.log_in(subscriber.log_in(options)).await?;
+        Ok(subscriber)
     }
 
     async fn log_in(&mut self, options: &RedisOptions) -> Result<(), ConnectError> {

@@ -24,7 +24,12 @@ pub(crate) async fn dial_into(
     options: &RedisOptions,
     generation: u64,
 ) -> Result<(), ConnectError> {
-    let (connection, driver) = dial::multiplexed(options).await?;
+    let live = dial::multiplexed(options).await?;
+    put_into_use(core, live, generation);
+    Ok(())
+}
+
+fn put_into_use(core: &Arc<Core>, (connection, driver): dial::Live, generation: u64) {
     let taken = core.link.send_if_modified(|link| {
         let open = !matches!(link, Link::Closed { .. });
         if open {
@@ -38,11 +43,11 @@ pub(crate) async fn dial_into(
     if taken {
         let core = core.clone();
         spawn_detached(async move {
+            // Also when the client library panics: nobody may wait for a connection that is gone.
+            let _lost = LostOnDrop(core, generation);
             driver.await;
-            core.lost(generation, "the server closed the connection");
         });
     }
-    Ok(())
 }
 
 /// Runs until the handle is closed.
@@ -124,13 +129,14 @@ async fn connect_again(
             };
             sleep(backoff.delay(attempt)).await;
         }
-        let error = match dial_into(core, options, generation + 1).await {
-            Ok(()) => {
+        let error = match dial::multiplexed(options).await {
+            Ok(live) => {
                 if let Some((since, _)) = outage {
                     let downtime_ms = since.elapsed().as_millis() as u64;
                     let attempts = attempt.saturating_add(1);
                     info!(backend = "redis", %url, downtime_ms, attempts, "connection to redis restored");
                 }
+                put_into_use(core, live, generation + 1);
                 return;
             }
             Err(error) => error,
@@ -167,6 +173,14 @@ fn note_failure(
         }
         open
     })
+}
+
+struct LostOnDrop(Arc<Core>, u64);
+
+impl Drop for LostOnDrop {
+    fn drop(&mut self) {
+        self.0.lost(self.1, "the server closed the connection");
+    }
 }
 
 /// When the runtime that carries the supervisor ends, callers on another runtime must not wait

@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use infra_core::BoxFuture;
 use infra_redis::redis::{Cmd, Pipeline, Value, cmd, pipe};
-use infra_redis::{Connection, Effect};
+use infra_redis::{Connection, Effect, Transaction};
 
 use crate::capabilities::Capabilities;
 use crate::driver::{
@@ -137,15 +137,12 @@ impl StateDriver for RedisDriver {
         limit: Duration,
     ) -> DriverResult<'a, ()> {
         Box::pin(async move {
-            let mut transaction = pipe();
-            transaction.atomic();
+            let mut transaction = Transaction::new();
             for (key, value) in entries {
-                transaction.add_command(set_command(key, value, expiry));
+                transaction.add(set_command(key, value, expiry));
             }
             // Only SETs, which fail when they are queued or not at all: nothing or everything.
-            self.connection
-                .pipeline(&transaction, Effect::Write, limit)
-                .await?;
+            self.connection.transaction(transaction, limit).await?;
             Ok(())
         })
     }
