@@ -1,15 +1,16 @@
 //! A limit on how many calls run at the same time, so that one slow backend cannot take
 //! everything.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{Deadline, MonoTime, SharedClock, SystemClock};
+use infra_core::{Clock, Deadline, MonoTime, SharedClock, SystemClock};
 
 use crate::call_error::{CallError, RejectedBy, Rejection};
 use crate::config_error::{self as check, ConfigError};
-use crate::turnstile::{Refused, Scarce, Take, Turnstile};
+use crate::turnstile::{Gate, Refused, Scarce, Take, Taking, Turnstile};
 
 /// A bulkhead. Clones share one limit.
 ///
@@ -30,7 +31,7 @@ pub struct Bulkhead {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     name: Arc<str>,
     turnstile: Turnstile<Places>,
     max_wait: Duration,
@@ -38,7 +39,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Places {
+pub(crate) struct Places {
     max: u32,
     taken: u32,
 }
@@ -199,21 +200,39 @@ impl Bulkhead {
         &self.shared.name
     }
 
-    pub(crate) async fn enter(&self, deadline: Deadline) -> Result<Place<'_>, Rejection> {
+    pub(crate) async fn enter(&self, deadline: Deadline) -> Result<Place<&Shared>, Rejection> {
         let shared = &*self.shared;
         match shared.try_enter() {
             Ok(()) => return Ok(Place(shared)),
             Err(rejection) if shared.max_wait.is_zero() => return Err(rejection),
             Err(_) => {}
         }
-        let give_up = Deadline::after(shared.clock.now(), shared.max_wait).earlier(deadline);
-        let taking = shared.turnstile.take(&*shared.clock, 1, give_up);
+        let taking = Taking::new(shared, 1, shared.give_up(deadline));
         taking.await.map_err(|refused| shared.rejection(refused))?;
         Ok(Place(shared))
+    }
+
+    #[cfg(feature = "tower")]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Gate for Shared {
+    type Scarce = Places;
+    fn turnstile(&self) -> &Turnstile<Places> {
+        &self.turnstile
+    }
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 }
 
 impl Shared {
+    pub(crate) fn give_up(&self, deadline: Deadline) -> Deadline {
+        Deadline::after(self.clock.now(), self.max_wait).earlier(deadline)
+    }
+
     fn try_enter(&self) -> Result<(), Rejection> {
         let now = MonoTime::ZERO; // places do not depend on the time
         self.turnstile
@@ -226,17 +245,25 @@ impl Shared {
             .change(|places| places.taken = places.taken.saturating_sub(1));
     }
 
-    fn rejection(&self, refused: Refused) -> Rejection {
+    pub(crate) fn rejection(&self, refused: Refused) -> Rejection {
         Rejection::new(RejectedBy::Bulkhead, &self.name, refused.reason)
     }
 }
 
-/// A place in a borrowed bulkhead; free again when dropped.
-pub(crate) struct Place<'a>(&'a Shared);
+/// A place in a borrowed or shared bulkhead; free again when dropped.
+pub(crate) struct Place<S: Borrow<Shared>>(S);
 
-impl Drop for Place<'_> {
+impl<S: Borrow<Shared>> Place<S> {
+    /// The place that was taken at the turnstile.
+    #[cfg(feature = "tower")]
+    pub(crate) fn taken(shared: S) -> Self {
+        Place(shared)
+    }
+}
+
+impl<S: Borrow<Shared>> Drop for Place<S> {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.borrow().leave();
     }
 }
 

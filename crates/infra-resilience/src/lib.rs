@@ -13,6 +13,8 @@ pub mod limit;
 pub mod pipeline;
 pub mod retry;
 mod timeout;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod turnstile;
 
 pub use breaker::{

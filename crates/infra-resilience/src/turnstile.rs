@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -35,6 +35,33 @@ pub(crate) enum Take {
 pub(crate) struct Refused {
     pub(crate) reason: RejectReason,
     pub(crate) retry_after: Option<Duration>,
+}
+
+/// Something that has a turnstile, borrowed or shared.
+pub(crate) trait Gate: Unpin {
+    type Scarce: Scarce;
+    fn turnstile(&self) -> &Turnstile<Self::Scarce>;
+    fn clock(&self) -> &dyn Clock;
+}
+
+impl<G: Gate> Gate for &G {
+    type Scarce = G::Scarce;
+    fn turnstile(&self) -> &Turnstile<Self::Scarce> {
+        (**self).turnstile()
+    }
+    fn clock(&self) -> &dyn Clock {
+        (**self).clock()
+    }
+}
+
+impl<G: Gate> Gate for Arc<G> {
+    type Scarce = G::Scarce;
+    fn turnstile(&self) -> &Turnstile<Self::Scarce> {
+        (**self).turnstile()
+    }
+    fn clock(&self) -> &dyn Clock {
+        (**self).clock()
+    }
 }
 
 pub(crate) struct Turnstile<R> {
@@ -71,23 +98,6 @@ impl<R: Scarce> Turnstile<R> {
             Take::Taken => Ok(()),
             Take::Wait(wait) => Err(Refused::queue_full(wait)),
             Take::TooHeavy => Err(Refused::too_heavy()),
-        }
-    }
-
-    /// Waits in the queue until `weight` could be taken, at most until `give_up`.
-    pub(crate) fn take<'a>(
-        &'a self,
-        clock: &'a dyn Clock,
-        weight: u32,
-        give_up: Deadline,
-    ) -> Taking<'a, R> {
-        Taking {
-            turnstile: self,
-            clock,
-            weight,
-            give_up,
-            id: None,
-            sleep: None,
         }
     }
 
@@ -165,22 +175,22 @@ impl Refused {
     }
 }
 
-/// The future of [`Turnstile::take`]. Cancel safe.
-pub(crate) struct Taking<'a, R: Scarce> {
-    turnstile: &'a Turnstile<R>,
-    clock: &'a dyn Clock,
+/// Waits in the queue of a gate until `weight` could be taken, at most until `give_up`. Cancel
+/// safe.
+pub(crate) struct Taking<G: Gate> {
+    gate: G,
     weight: u32,
     give_up: Deadline,
     id: Option<u64>,
     sleep: Option<(MonoTime, Sleep)>,
 }
 
-impl<R: Scarce> Future for Taking<'_, R> {
+impl<G: Gate> Future for Taking<G> {
     type Output = Result<(), Refused>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let now = self.clock.now();
+            let now = self.gate.clock().now();
             let until = match self.advance(now, cx) {
                 Ok(until) => until,
                 Err(result) => return Poll::Ready(result),
@@ -192,33 +202,45 @@ impl<R: Scarce> Future for Taking<'_, R> {
     }
 }
 
-impl<R: Scarce> Taking<'_, R> {
+impl<G: Gate> Taking<G> {
+    pub(crate) fn new(gate: G, weight: u32, give_up: Deadline) -> Self {
+        Taking {
+            gate,
+            weight,
+            give_up,
+            id: None,
+            sleep: None,
+        }
+    }
+
     /// Takes, gives up, or says until when to sleep.
     fn advance(
         &mut self,
         now: MonoTime,
         cx: &Context<'_>,
     ) -> Result<MonoTime, Result<(), Refused>> {
-        let mut inner = self.turnstile.lock();
+        let mut inner = self.gate.turnstile().lock();
         let mut wait = None;
         if inner.is_turn_of(self.id) {
             wait = match inner.scarce.try_take(self.weight, now) {
-                Take::Taken => return Err(self.end(inner, Ok(()))),
-                Take::TooHeavy => return Err(self.end(inner, Err(Refused::too_heavy()))),
+                Take::Taken => return Err(end(&mut self.id, inner, Ok(()))),
+                Take::TooHeavy => {
+                    return Err(end(&mut self.id, inner, Err(Refused::too_heavy())));
+                }
                 Take::Wait(wait) => wait,
             };
+        }
+        if self.id.is_none() && inner.waiting.len() >= inner.queue_limit {
+            return Err(Err(Refused::queue_full(wait)));
         }
         // The head knows how long it must wait: too long is known at once.
         let too_long = wait.is_some_and(|wait| now.plus(wait) > self.give_up.time());
         if self.give_up.is_expired(now) || too_long {
-            return Err(self.end(inner, Err(Refused::too_late(wait))));
+            return Err(end(&mut self.id, inner, Err(Refused::too_late(wait))));
         }
         match self.id {
             Some(id) => {
                 inner.waiting.insert(id, cx.waker().clone());
-            }
-            None if inner.waiting.len() >= inner.queue_limit => {
-                return Err(Err(Refused::queue_full(wait)));
             }
             None => {
                 let id = inner.next_id;
@@ -231,27 +253,12 @@ impl<R: Scarce> Taking<'_, R> {
         Ok(ready.min(self.give_up.time()))
     }
 
-    /// Leaves the queue and lets the next one try.
-    fn end(
-        &mut self,
-        mut inner: MutexGuard<'_, Inner<R>>,
-        result: Result<(), Refused>,
-    ) -> Result<(), Refused> {
-        if let Some(id) = self.id.take() {
-            inner.waiting.remove(&id);
-            let head = inner.head();
-            drop(inner);
-            wake(head);
-        }
-        result
-    }
-
     fn sleep_until(&mut self, until: MonoTime, cx: &mut Context<'_>) -> Poll<()> {
         if until == MonoTime::NEVER {
             return Poll::Pending;
         }
         if self.sleep.as_ref().is_none_or(|(at, _)| *at != until) {
-            self.sleep = Some((until, self.clock.sleep_until(until)));
+            self.sleep = Some((until, self.gate.clock().sleep_until(until)));
         }
         let Some((_, sleep)) = &mut self.sleep else {
             return Poll::Pending;
@@ -264,10 +271,25 @@ impl<R: Scarce> Taking<'_, R> {
     }
 }
 
-impl<R: Scarce> Drop for Taking<'_, R> {
+/// Leaves the queue and lets the next one try.
+fn end<R>(
+    id: &mut Option<u64>,
+    mut inner: MutexGuard<'_, Inner<R>>,
+    result: Result<(), Refused>,
+) -> Result<(), Refused> {
+    if let Some(id) = id.take() {
+        inner.waiting.remove(&id);
+        let head = inner.head();
+        drop(inner);
+        wake(head);
+    }
+    result
+}
+
+impl<G: Gate> Drop for Taking<G> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.turnstile.leave(id);
+            self.gate.turnstile().leave(id);
         }
     }
 }

@@ -159,3 +159,33 @@ fn c05_the_happy_path_through_all_layers_allocates_nothing() {
         assert_eq!((count, result.unwrap()), (0, 1));
     }
 }
+
+#[cfg(feature = "tower")]
+#[test]
+fn c05_a_five_layer_tower_stack_allocates_nothing() {
+    use infra_resilience::tower::{
+        BreakerLayer, BulkheadLayer, FlatErrorLayer, RateLimitLayer, RetryLayer, TimeoutLayer,
+    };
+    use tower::{Service, ServiceBuilder, service_fn};
+
+    let second = Duration::from_secs(1);
+    let limiter = RateLimiter::builder("l").quota(Quota::smooth(1_000_000, second).burst(1_000));
+    let mut service = ServiceBuilder::new()
+        .layer(RateLimitLayer::new(limiter.build().unwrap()))
+        .layer(RetryLayer::new(Retry::exponential().build().unwrap()))
+        .layer(BreakerLayer::new(
+            CircuitBreaker::builder("b").build().unwrap(),
+        ))
+        .layer(BulkheadLayer::new(Bulkhead::builder("k").build().unwrap()))
+        .layer(TimeoutLayer::new(SystemClock::shared(), second))
+        .layer(FlatErrorLayer)
+        .service(service_fn(|n: u32| ready(Ok::<_, Down>(n))));
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..100 {
+        let (count, result) = allocations(async {
+            assert!(service.poll_ready(&mut cx).is_ready());
+            service.call(7).await
+        });
+        assert_eq!((count, result.unwrap()), (0, 7));
+    }
+}

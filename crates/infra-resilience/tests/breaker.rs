@@ -18,7 +18,11 @@ use std::time::Duration;
 
 use infra_core::{Clock, MonoTime};
 use infra_resilience::breaker::{BreakerChange, Mode, OnCancel, OpenCause, State};
-use infra_resilience::{BreakerConfig, BreakerError, BreakerRegistry, CircuitBreaker, Verdict};
+use infra_resilience::{
+    BreakerConfig, BreakerError, BreakerRegistry, CircuitBreaker, RejectReason, Verdict,
+};
+#[cfg(feature = "tower")]
+use support::Tower;
 use support::{ByPermit, Caller, Fault, Plain, Rig, c0, ms, poll_once, secs};
 
 async fn b01_fifth_failure_opens_with_one_event<C: Caller>() {
@@ -289,7 +293,8 @@ async fn b16_isolation_outlasts_time_and_resets<C: Caller>() {
     rig.breaker.reset_statistics();
     let error = rig.ends(Ok(())).await.unwrap_err();
     let rejected = error.rejected().unwrap();
-    assert!(rejected.isolated && rejected.retry_after.is_none());
+    assert_eq!(rejected.reason, RejectReason::Isolated);
+    assert_eq!(rejected.retry_after, None);
     rig.breaker.release();
     let snapshot = rig.breaker.snapshot();
     assert_eq!((snapshot.state, snapshot.window_calls), (State::Closed, 0));
@@ -368,6 +373,9 @@ macro_rules! on_every_shell {
     ($($row:ident,)*) => {
         mod plain { $(#[tokio::test] async fn $row() { super::$row::<super::Plain>().await; })* }
         mod permit { $(#[tokio::test] async fn $row() { super::$row::<super::ByPermit>().await; })* }
+        /// C04: the tower layer passes the same suite.
+        #[cfg(feature = "tower")]
+        mod c04_tower { $(#[tokio::test] async fn $row() { super::$row::<super::Tower>().await; })* }
     };
 }
 

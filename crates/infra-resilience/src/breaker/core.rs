@@ -262,6 +262,11 @@ impl BreakerCore {
         }
     }
 
+    #[cfg(feature = "tower")]
+    pub(crate) fn refuses(&self, clock: &dyn infra_core::Clock) -> bool {
+        !self.load().admits_all() && self.refuse_quickly(clock.now()).is_some()
+    }
+
     /// A refusal that changes nothing: isolated, or open with time to wait.
     fn refuse_quickly(&self, now: MonoTime) -> Option<Refusal> {
         let word = self.load();

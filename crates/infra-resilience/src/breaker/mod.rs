@@ -29,6 +29,7 @@ use self::core::{BreakerCore, Ticket};
 use self::event::Listener;
 pub(crate) use self::permit::Guard;
 use crate::ConfigError;
+use crate::call_error::CallError;
 
 pub use builder::BreakerBuilder;
 pub use config::{BreakerConfig, OnCancel};
@@ -113,6 +114,15 @@ impl Verdict {
             Err(error) => error
                 .retry_after()
                 .map_or(Verdict::Failure, Verdict::FailureAfter),
+        }
+    }
+
+    /// As [`of`](Self::of) for a call through inner layers: a rejection by one of them says
+    /// nothing about the other side.
+    pub fn of_call<T, E: Classify>(result: &Result<T, CallError<E>>) -> Self {
+        match result {
+            Err(CallError::Rejected(_)) => Verdict::Ignored,
+            result => Verdict::of(result),
         }
     }
 }
@@ -286,6 +296,17 @@ impl CircuitBreaker {
 
     pub(crate) fn admit(&self) -> Result<Guard<&Shared>, Rejected> {
         Guard::acquire(&*self.shared)
+    }
+
+    #[cfg(feature = "tower")]
+    pub(crate) fn admit_shared(&self) -> Result<Guard<Arc<Shared>>, Rejected> {
+        Guard::acquire(self.shared.clone())
+    }
+
+    /// True while it is certain that the next call would be rejected.
+    #[cfg(feature = "tower")]
+    pub(crate) fn refuses(&self) -> bool {
+        self.shared.core.refuses(&*self.shared.clock)
     }
 
     pub(crate) fn time_window(&self) -> Option<std::time::Duration> {

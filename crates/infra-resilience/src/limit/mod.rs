@@ -12,12 +12,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{Deadline, MonoTime, SharedClock, SystemClock};
+use infra_core::{Clock, Deadline, MonoTime, SharedClock, SystemClock};
 
 use self::quota::Meter;
 use crate::call_error::{CallError, RejectedBy, Rejection};
 use crate::config_error::{self as check, ConfigError};
-use crate::turnstile::{Refused, Scarce, Take, Turnstile};
+use crate::turnstile::{Gate, Refused, Scarce, Take, Taking, Turnstile};
 
 pub use quota::Quota;
 pub use registry::{RateLimiterRegistry, RateLimiterRegistryBuilder};
@@ -44,7 +44,7 @@ pub struct RateLimiter {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     name: Arc<str>,
     turnstile: Turnstile<Meters>,
     max_wait: Option<Duration>,
@@ -53,7 +53,7 @@ struct Shared {
 
 /// All quotas of a limiter, and the gate that the other side can close.
 #[derive(Debug)]
-struct Meters {
+pub(crate) struct Meters {
     meters: Vec<Meter>,
     closed_until: MonoTime,
 }
@@ -198,11 +198,7 @@ impl RateLimiter {
     /// [`Rejection`] when the queue is full, the wait too long or the weight too much.
     pub async fn acquire_until(&self, weight: u32, deadline: Deadline) -> Result<(), Rejection> {
         let shared = &*self.shared;
-        let own = shared.max_wait.map_or(Deadline::NEVER, |wait| {
-            Deadline::after(shared.clock.now(), wait)
-        });
-        let give_up = own.earlier(deadline);
-        let taking = shared.turnstile.take(&*shared.clock, weight, give_up);
+        let taking = Taking::new(shared, weight, shared.give_up(deadline));
         taking.await.map_err(|refused| shared.rejection(refused))
     }
 
@@ -263,6 +259,11 @@ impl RateLimiter {
         &self.shared.name
     }
 
+    #[cfg(feature = "tower")]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// True when nobody else holds this limiter and a new one would behave alike.
     fn is_alone_and_fresh(&self) -> bool {
         let now = self.shared.clock.now();
@@ -280,8 +281,25 @@ fn check_quotas(quotas: &[Quota]) -> Result<(), ConfigError> {
     quotas.iter().try_for_each(Quota::check)
 }
 
+impl Gate for Shared {
+    type Scarce = Meters;
+    fn turnstile(&self) -> &Turnstile<Meters> {
+        &self.turnstile
+    }
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+}
+
 impl Shared {
-    fn rejection(&self, refused: Refused) -> Rejection {
+    pub(crate) fn give_up(&self, deadline: Deadline) -> Deadline {
+        let own = self.max_wait.map_or(Deadline::NEVER, |wait| {
+            Deadline::after(self.clock.now(), wait)
+        });
+        own.earlier(deadline)
+    }
+
+    pub(crate) fn rejection(&self, refused: Refused) -> Rejection {
         Rejection {
             retry_after: refused.retry_after,
             ..Rejection::new(RejectedBy::RateLimiter, &self.name, refused.reason)

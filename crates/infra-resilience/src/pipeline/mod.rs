@@ -188,7 +188,7 @@ impl Layers {
         };
         let guard = breaker.admit().map_err(|r| CallError::Rejected(r.into()))?;
         let result = self.limited(operation).await;
-        guard.end(verdict(&result));
+        guard.end(Verdict::of_call(&result));
         result
     }
 
@@ -224,14 +224,6 @@ impl Layers {
                 CallError::Timeout(TimedOut::of(limit, TimeLimit::Total))
             }
         }
-    }
-}
-
-/// What an attempt says about the other side: nothing, if it did not get there.
-fn verdict<T, E: Classify>(result: &Result<T, CallError<E>>) -> Verdict {
-    match result {
-        Err(CallError::Rejected(_)) => Verdict::Ignored,
-        result => Verdict::of(result),
     }
 }
 

@@ -26,7 +26,8 @@ use std::time::Duration;
 use infra_core::{Classify, MonoTime, SharedClock};
 
 use self::builder::Policy;
-use self::run::{Judged, Run};
+pub(crate) use self::run::Judged;
+use self::run::Run;
 use crate::breaker::{BreakerError, CircuitBreaker, Verdict};
 use crate::call_error::CallError;
 
@@ -106,13 +107,13 @@ impl Retry {
 
     /// One run of this policy as a state machine, for those who make the attempts themselves.
     /// It begins now.
-    pub fn schedule(&self) -> Schedule<'_> {
+    pub fn schedule(&self) -> Schedule {
         let now = if self.policy.is_timed() {
             self.clock.now()
         } else {
             MonoTime::ZERO
         };
-        Schedule::start(&self.policy, now)
+        Schedule::start(self.policy.clone(), now)
     }
 
     /// Calls `operation` until it succeeds, its error is not to be repeated, or a limit is
@@ -224,6 +225,16 @@ impl Retry {
         let judge = |result: &Result<T, _>| Judged::through_layers(result, idempotent);
         let mut run = Run::within(total);
         self.drive(&mut run, judge, operation).await
+    }
+
+    #[cfg(feature = "tower")]
+    pub(crate) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.policy.idempotent
     }
 
     /// The limit on a whole run, where the policy has one.

@@ -27,9 +27,9 @@ pub struct RetryAttempt<'a> {
 }
 
 /// A decision, and whether the attempt may have taken effect although it failed.
-pub(super) struct Judged {
-    pub(super) decision: Decision,
-    pub(super) maybe_applied: bool,
+pub(crate) struct Judged {
+    pub(crate) decision: Decision,
+    pub(crate) maybe_applied: bool,
 }
 
 /// What a run has seen so far.
@@ -99,14 +99,14 @@ impl Retry {
         timeout_at(&self.clock, deadline, operation()).await.ok()
     }
 
-    fn begin_budgeted(&self) -> Option<BudgetedCall> {
+    pub(crate) fn begin_budgeted(&self) -> Option<BudgetedCall> {
         let budget = self.policy.budget.as_ref()?;
         Some(budget.begin(self.clock.now()))
     }
 
-    fn next_step(
+    pub(crate) fn next_step(
         &self,
-        schedule: &mut Schedule<'_>,
+        schedule: &mut Schedule,
         decision: Decision,
         budgeted: Option<&mut BudgetedCall>,
     ) -> Step {
@@ -130,7 +130,7 @@ impl Retry {
         Step::Stop(StopReason::BudgetExhausted)
     }
 
-    fn tell(&self, attempt: u32, delay: Duration, error: Option<&impl fmt::Display>) {
+    pub(crate) fn tell(&self, attempt: u32, delay: Duration, error: Option<&impl fmt::Display>) {
         let attempt = RetryAttempt {
             name: self.policy.name.as_deref(),
             attempt,
@@ -177,7 +177,7 @@ impl Judged {
     }
 
     /// As [`by_class`](Self::by_class), but a rejection by a layer reached nobody.
-    pub(super) fn through_layers<T, E: Classify>(
+    pub(crate) fn through_layers<T, E: Classify>(
         result: &Result<T, CallError<E>>,
         idempotent: bool,
     ) -> Self {

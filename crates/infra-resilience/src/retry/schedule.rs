@@ -1,5 +1,6 @@
 //! One run of a retry policy as a state machine without I/O.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -53,8 +54,8 @@ pub enum Step {
 /// The course of one run, by [`Retry::schedule`](super::Retry::schedule): counts failures and
 /// says how long to wait after each.
 #[derive(Debug)]
-pub struct Schedule<'a> {
-    policy: &'a Policy,
+pub struct Schedule {
+    policy: Arc<Policy>,
     started: MonoTime,
     deadline: Deadline,
     rng: Option<Rng>,
@@ -62,16 +63,15 @@ pub struct Schedule<'a> {
     failures: u32,
 }
 
-impl<'a> Schedule<'a> {
-    pub(super) fn start(policy: &'a Policy, now: MonoTime) -> Self {
+impl Schedule {
+    pub(super) fn start(policy: Arc<Policy>, now: MonoTime) -> Self {
+        let deadline = policy.deadline;
         Schedule {
-            policy,
             started: now,
-            deadline: policy
-                .deadline
-                .map_or(Deadline::NEVER, |limit| Deadline::after(now, limit)),
+            deadline: deadline.map_or(Deadline::NEVER, |limit| Deadline::after(now, limit)),
             rng: None,
             previous: policy.backoff.base,
+            policy,
             failures: 0,
         }
     }

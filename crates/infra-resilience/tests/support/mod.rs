@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use infra_core::{BoxFuture, Class, Classify, Clock, ManualClock, Outcome};
 use infra_resilience::breaker::{BreakerChange, State};
-use infra_resilience::{BreakerBuilder, BreakerError, CircuitBreaker};
+use infra_resilience::{BreakerBuilder, CallError, CircuitBreaker};
 use tokio::sync::oneshot;
 
 /// An error of every class.
@@ -52,7 +52,7 @@ impl Classify for Fault {
 }
 
 pub type Work = BoxFuture<'static, Result<(), Fault>>;
-pub type Called = BoxFuture<'static, Result<(), BreakerError<Fault>>>;
+pub type Called = BoxFuture<'static, Result<(), CallError<Fault>>>;
 
 /// A way to make a call through a breaker.
 pub trait Caller: Send + Sync + 'static {
@@ -69,7 +69,7 @@ impl Caller for Plain {
     }
     fn call(&self, work: Work) -> Called {
         let breaker = self.0.clone();
-        Box::pin(async move { breaker.call(|| work).await })
+        Box::pin(async move { breaker.call(|| work).await.map_err(CallError::from) })
     }
 }
 
@@ -83,11 +83,33 @@ impl Caller for ByPermit {
     fn call(&self, work: Work) -> Called {
         let breaker = self.0.clone();
         Box::pin(async move {
-            let permit = breaker.try_acquire()?;
+            let permit = breaker
+                .try_acquire()
+                .map_err(|rejected| CallError::Rejected(rejected.into()))?;
             let result = work.await;
             permit.record(infra_resilience::Verdict::of(&result));
-            result.map_err(BreakerError::Inner)
+            result.map_err(CallError::Inner)
         })
+    }
+}
+
+/// The breaker layer of a tower stack, applied anew for each call.
+#[cfg(feature = "tower")]
+pub struct Tower(infra_resilience::tower::BreakerLayer);
+
+#[cfg(feature = "tower")]
+impl Caller for Tower {
+    fn new(breaker: CircuitBreaker) -> Self {
+        Tower(infra_resilience::tower::BreakerLayer::new(breaker))
+    }
+    fn call(&self, work: Work) -> Called {
+        use infra_resilience::tower::FlatErrorLayer;
+        use tower::{Service, ServiceBuilder, ServiceExt};
+        let mut service = ServiceBuilder::new()
+            .layer(self.0.clone())
+            .layer(FlatErrorLayer)
+            .service(tower::service_fn(|work: Work| work));
+        Box::pin(async move { service.ready().await?.call(work).await })
     }
 }
 
@@ -140,7 +162,7 @@ impl<C: Caller> Rig<C> {
         }))
     }
 
-    pub async fn ends(&self, result: Result<(), Fault>) -> Result<(), BreakerError<Fault>> {
+    pub async fn ends(&self, result: Result<(), Fault>) -> Result<(), CallError<Fault>> {
         self.call(Box::pin(std::future::ready(result))).await
     }
 
@@ -150,7 +172,7 @@ impl<C: Caller> Rig<C> {
 
     pub async fn fail(&self) {
         let error = self.ends(Err(Fault::Down)).await.unwrap_err();
-        assert_eq!(error, BreakerError::Inner(Fault::Down));
+        assert_eq!(error, CallError::Inner(Fault::Down));
     }
 
     pub async fn fails(&self, n: u32) {

@@ -1,0 +1,170 @@
+//! The circuit breaker around a service.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use infra_core::Classify;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::breaker::{CircuitBreaker, Guard, Rejected, Shared, Verdict};
+use crate::call_error::{CallError, RejectReason, RejectedBy, Rejection};
+
+/// Puts a breaker around services. All of them share the one breaker.
+#[derive(Debug, Clone)]
+pub struct BreakerLayer {
+    breaker: CircuitBreaker,
+}
+
+/// A service behind a breaker.
+///
+/// While the breaker is certain to refuse, the inner service is not even asked whether it is
+/// ready, and the rejection comes from `call`.
+#[derive(Debug)]
+pub struct BreakerService<S> {
+    inner: S,
+    breaker: CircuitBreaker,
+    inner_is_ready: bool,
+}
+
+impl BreakerLayer {
+    /// A layer over `breaker`; keep a clone of it to look at and to operate.
+    pub fn new(breaker: CircuitBreaker) -> Self {
+        BreakerLayer { breaker }
+    }
+}
+
+impl<S> Layer<S> for BreakerLayer {
+    type Service = BreakerService<S>;
+    fn layer(&self, inner: S) -> Self::Service {
+        BreakerService {
+            inner,
+            breaker: self.breaker.clone(),
+            inner_is_ready: false,
+        }
+    }
+}
+
+/// A clone must be polled ready on its own.
+impl<S: Clone> Clone for BreakerService<S> {
+    fn clone(&self) -> Self {
+        BreakerService {
+            inner: self.inner.clone(),
+            breaker: self.breaker.clone(),
+            inner_is_ready: false,
+        }
+    }
+}
+
+impl<S, Req, E> Service<Req> for BreakerService<S>
+where
+    S: Service<Req, Error = CallError<E>>,
+    E: Classify,
+{
+    type Response = S::Response;
+    type Error = CallError<E>;
+    type Future = BreakerFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if !self.inner_is_ready && !self.breaker.refuses() {
+            ready!(self.inner.poll_ready(cx))?;
+            self.inner_is_ready = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        match self.breaker.admit_shared() {
+            Ok(guard) if std::mem::take(&mut self.inner_is_ready) => BreakerFuture {
+                state: State::Calling {
+                    future: self.inner.call(request),
+                    guard: Some(guard),
+                },
+            },
+            // The wait ended between `poll_ready` and `call`, and nobody asked the inner service.
+            Ok(_guard) => BreakerFuture::rejected(self.not_ready()),
+            Err(rejected) => BreakerFuture::rejected(rejected.into()),
+        }
+    }
+}
+
+impl<S> BreakerService<S> {
+    fn not_ready(&self) -> Rejection {
+        let rejected = Rejected {
+            name: self.breaker.name().into(),
+            retry_after: Some(Duration::ZERO),
+            isolated: false,
+        };
+        Rejection {
+            by: RejectedBy::Breaker,
+            reason: RejectReason::Open,
+            ..rejected.into()
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`BreakerService`].
+    pub struct BreakerFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F> {
+        Rejected { rejection: Option<Rejection> },
+        Calling { #[pin] future: F, guard: Option<Guard<Arc<Shared>>> },
+    }
+}
+
+impl<F> BreakerFuture<F> {
+    fn rejected(rejection: Rejection) -> Self {
+        BreakerFuture {
+            state: State::Rejected {
+                rejection: Some(rejection),
+            },
+        }
+    }
+}
+
+impl<T, E, F> Future for BreakerFuture<F>
+where
+    E: Classify,
+    F: Future<Output = Result<T, CallError<E>>>,
+{
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Rejected { rejection } => match rejection.take() {
+                Some(rejection) => Poll::Ready(Err(CallError::Rejected(rejection))),
+                None => Poll::Pending,
+            },
+            StateProj::Calling { future, guard } => {
+                // Held on the stack while user code runs: a panic then unwinds through it.
+                let held = guard.take();
+                let polled = future.poll(cx);
+                let Poll::Ready(result) = polled else {
+                    *guard = held;
+                    return Poll::Pending;
+                };
+                if let Some(held) = held {
+                    held.end(Verdict::of_call(&result));
+                }
+                Poll::Ready(result)
+            }
+        }
+    }
+}
+
+impl<F> fmt::Debug for BreakerFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BreakerFuture").finish_non_exhaustive()
+    }
+}
