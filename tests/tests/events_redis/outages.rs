@@ -123,8 +123,7 @@ async fn being_cut_off_by_the_server_is_a_gap() {
     assert_eq!(stream.recv().await.unwrap().data(), "3");
 }
 
-/// A loop of work goes on over ten restarts under load: every publish that said `Ok` on a
-/// connection that lived is counted or signalled as a gap, and nothing hangs.
+/// However often the server restarts, a bus has two connections, and none once it is closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ev37_restarts_leave_one_connection_each() {
     let server = OwnServer::start();
@@ -138,7 +137,9 @@ async fn ev37_restarts_leave_one_connection_each() {
         server.restore();
         wait_for(&mut signals, |s| matches!(s, Signal::Gap { .. })).await;
     }
-    bus.ping().await.unwrap();
+    while bus.ping().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await; // the publishing one may come later
+    }
     let mut client = server.0.lock().unwrap().client();
     let mut connections = || {
         let list = client.text(&["CLIENT", "LIST"]);
