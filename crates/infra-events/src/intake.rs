@@ -23,11 +23,6 @@ impl Intake {
         Intake { shared }
     }
 
-    /// True when a subscription of this bus, exact or by pattern, takes events of this channel.
-    pub fn has_subscribers(&self, channel: &str) -> bool {
-        !self.shared.router.matching(channel).is_empty()
-    }
-
     /// Hands an event to every subscription whose channel or pattern matches. For backends that
     /// leave the matching to us. Waits for room where a subscription blocks.
     ///
@@ -35,8 +30,8 @@ impl Intake {
     /// [`ErrorKind::QueueFull`] when it is called from a handler for whose end the full queue
     /// itself is waiting.
     pub async fn deliver_matching(&self, event: &Event) -> Result<()> {
-        let route = self.shared.router.matching(event.channel());
-        self.fan_out(&route, event).await
+        let matching = self.shared.router.matching(event.channel());
+        fan_out(&self.shared, &matching.route, event).await
     }
 
     /// Hands an event to the subscriptions made to exactly its channel. For backends that match
@@ -47,7 +42,7 @@ impl Intake {
     /// As [`Intake::deliver_matching`].
     pub async fn deliver_by_channel(&self, event: &Event) -> Result<()> {
         let route = self.shared.router.of_channel(event.channel());
-        self.fan_out(&route, event).await
+        fan_out(&self.shared, &route, event).await
     }
 
     /// Hands an event to the subscriptions made to exactly this pattern: once for every pattern
@@ -57,7 +52,7 @@ impl Intake {
     /// As [`Intake::deliver_matching`].
     pub async fn deliver_by_pattern(&self, pattern: &str, event: &Event) -> Result<()> {
         let route = self.shared.router.of_pattern(pattern);
-        self.fan_out(&route, event).await
+        fan_out(&self.shared, &route, event).await
     }
 
     /// Hands a signal to everyone who listens to signals.
@@ -69,48 +64,53 @@ impl Intake {
     pub fn is_closed(&self) -> bool {
         self.shared.life() == Life::Closed
     }
+}
 
-    async fn fan_out(&self, route: &[Arc<Core>], event: &Event) -> Result<()> {
-        let mut crowded = false;
-        let mut full = Vec::new();
-        for core in route {
-            if core.offer(event.clone(), &mut crowded).is_some() {
-                full.push(core);
+/// Hands an event to these subscriptions, and waits for room where one of them blocks.
+pub(crate) async fn fan_out(shared: &Shared, route: &[Arc<Core>], event: &Event) -> Result<()> {
+    let mut crowded = false;
+    let mut full = Vec::new();
+    for core in route {
+        if core.offer(event.clone(), &mut crowded).is_some() {
+            full.push(core);
+        }
+    }
+    if !full.is_empty() {
+        // Everyone with room has the event already: the slow ones hold up the publisher alone.
+        wait_for_room(shared, &full, route.len(), event).await?;
+    } else if crowded {
+        // Lets handlers run that share this thread: a loop that publishes without ever waiting
+        // would overflow their queues, however fast they are.
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+async fn wait_for_room(
+    shared: &Shared,
+    full: &[&Arc<Core>],
+    all: usize,
+    event: &Event,
+) -> Result<()> {
+    let handler = reentry::current(shared);
+    let mut waits = Vec::new();
+    if let Some(me) = &handler {
+        for core in full {
+            match WaitsFor::enter(me, core) {
+                Some(wait) => waits.push(wait),
+                None => return Err(deadlock(core, all > full.len(), event)),
             }
         }
-        if !full.is_empty() {
-            // Everyone with room has the event already: the slow ones hold up the publisher alone.
-            self.wait_for_room(&full, route.len(), event).await?;
-        } else if crowded {
-            // Lets handlers run that share this thread: a loop that publishes without ever
-            // waiting would overflow their queues, however fast they are.
-            tokio::task::yield_now().await;
-        }
-        Ok(())
     }
-
-    async fn wait_for_room(&self, full: &[&Arc<Core>], all: usize, event: &Event) -> Result<()> {
-        let handler = reentry::current(&self.shared);
-        let mut waits = Vec::new();
-        if let Some(me) = &handler {
-            for core in full {
-                match WaitsFor::enter(me, core) {
-                    Some(wait) => waits.push(wait),
-                    None => return Err(deadlock(core, all > full.len(), event)),
-                }
-            }
-        }
-        if let [core] = full {
-            core.queue.offer_when_there_is_room(event.clone()).await;
-        } else {
-            join_all(
-                full.iter()
-                    .map(|core| core.queue.offer_when_there_is_room(event.clone())),
-            )
-            .await;
-        }
-        Ok(())
+    if let [core] = full {
+        core.queue.offer_when_there_is_room(event.clone()).await;
+    } else {
+        let offers = full
+            .iter()
+            .map(|core| core.queue.offer_when_there_is_room(event.clone()));
+        join_all(offers).await;
     }
+    Ok(())
 }
 
 fn deadlock(core: &Core, others_have_it: bool, event: &Event) -> Error {

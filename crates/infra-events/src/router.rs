@@ -10,6 +10,13 @@ use crate::subscription::Core;
 /// A list of subscriptions, in the order in which they were made.
 pub(crate) type Route = Arc<[Arc<Core>]>;
 
+/// What an event on one channel leads to.
+pub(crate) struct Matching {
+    /// The channel's name, shared by all of its events.
+    pub(crate) channel: Arc<str>,
+    pub(crate) route: Route,
+}
+
 /// How many channels' routes are remembered; then the memory starts afresh.
 const CACHE_LIMIT: usize = 4096;
 
@@ -24,7 +31,7 @@ struct Tables {
     patterns: HashMap<Arc<str>, (Pattern, Route)>,
     /// What a channel's name leads to, so that neither the number of patterns nor their length
     /// matters to a publisher.
-    cache: HashMap<Box<str>, Route>,
+    cache: HashMap<Arc<str>, Arc<Matching>>,
 }
 
 impl Router {
@@ -63,9 +70,9 @@ impl Router {
     }
 
     /// All subscriptions to which an event on this channel goes, patterns included.
-    pub(crate) fn matching(&self, channel: &str) -> Route {
-        if let Some(route) = self.read().cache.get(channel) {
-            return route.clone();
+    pub(crate) fn matching(&self, channel: &str) -> Arc<Matching> {
+        if let Some(matching) = self.read().cache.get(channel) {
+            return matching.clone();
         }
         let mut tables = self.write();
         let mut found = tables
@@ -78,12 +85,16 @@ impl Router {
             }
         }
         found.sort_by_key(|core| core.id);
-        let route: Route = found.into();
+        let matching = Arc::new(Matching {
+            channel: Arc::from(channel),
+            route: found.into(),
+        });
         if tables.cache.len() >= CACHE_LIMIT {
             tables.cache.clear();
         }
-        tables.cache.insert(channel.into(), route.clone());
-        route
+        let name = matching.channel.clone();
+        tables.cache.insert(name, matching.clone());
+        matching
     }
 
     /// The subscriptions made to exactly this channel.

@@ -41,6 +41,7 @@ pub struct EventBus {
 pub(crate) struct BusInner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) driver: Arc<dyn EventDriver>,
+    pub(crate) local: bool,
     pub(crate) options: EventOptions,
     pub(crate) closing: Mutex<Option<watch::Receiver<Option<CloseReport>>>>,
 }
@@ -66,6 +67,7 @@ impl EventBus {
         EventBus {
             inner: Arc::new(BusInner {
                 shared,
+                local: driver.is_local(),
                 driver,
                 options,
                 closing: Mutex::new(None),

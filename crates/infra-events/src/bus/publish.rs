@@ -1,7 +1,9 @@
 //! Publishing.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
 use infra_core::context;
 use serde::Serialize;
@@ -10,7 +12,8 @@ use super::{BusInner, EventBus, GRACE};
 use crate::capabilities::PublishLevel;
 use crate::channel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{EventId, NewEvent};
+use crate::event::{Event, EventId, NewEvent};
+use crate::intake::fan_out;
 use crate::reentry;
 use crate::shared::Life;
 
@@ -67,23 +70,41 @@ impl BusInner {
         self.check_publish(channel, &event)?;
         let now = SystemTime::now();
         let id = event.take_id().unwrap_or_else(|| EventId::at(now));
-        if !self.driver.wants(channel) {
-            let level = self.driver.capabilities().publish_level;
-            return Ok(Published { id, level });
+        let level = if self.local {
+            let matching = self.shared.router.matching(channel);
+            if !matching.route.is_empty() {
+                let event = self.stamp(event, id.clone(), now, matching.channel.clone());
+                let handed = fan_out(&self.shared, &matching.route, &event);
+                self.in_time(channel, Duration::ZERO, handed).await?;
+            }
+            self.driver.capabilities().publish_level
+        } else {
+            let event = self.stamp(event, id.clone(), now, Arc::from(channel));
+            let sent = self.driver.publish(&event);
+            self.in_time(channel, GRACE, sent).await?
+        };
+        Ok(Published { id, level })
+    }
+
+    fn stamp(&self, event: NewEvent, id: EventId, now: SystemTime, channel: Arc<str>) -> Event {
+        event.stamp(id, now, channel, &self.options.source, &context::current())
+    }
+
+    /// Bounds a publish. Most are done at the first look: only the others cost a timer.
+    async fn in_time<T>(
+        &self,
+        channel: &str,
+        grace: Duration,
+        sent: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::pin!(sent);
+        let first = poll_fn(|cx| Poll::Ready(sent.as_mut().poll(cx))).await;
+        if let Poll::Ready(result) = first {
+            return result;
         }
-        let event = event.stamp(
-            id.clone(),
-            now,
-            Arc::from(channel),
-            &self.options.source,
-            &context::current(),
-        );
-        let limit = self.options.publish_timeout + GRACE;
-        let sent = tokio::time::timeout(limit, self.driver.publish(&event));
-        match sent.await {
-            Ok(level) => Ok(Published { id, level: level? }),
-            Err(_) => Err(self.publish_error(ErrorKind::Timeout, channel)),
-        }
+        tokio::time::timeout(self.options.publish_timeout + grace, sent)
+            .await
+            .unwrap_or_else(|_| Err(self.publish_error(ErrorKind::Timeout, channel)))
     }
 
     fn check_publish(&self, channel: &str, event: &NewEvent) -> Result<()> {

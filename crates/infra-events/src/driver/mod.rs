@@ -28,11 +28,10 @@ pub trait EventDriver: Send + Sync + 'static {
     /// Called once, before anything else. Arriving events and signals go into `intake`.
     fn start(&self, intake: Intake);
 
-    /// True when publishing on this channel can reach anybody. A driver that knows that nobody
-    /// listens may say false, and is then spared the event; the publish counts as done.
-    fn wants(&self, channel: &str) -> bool {
-        let _ = channel;
-        true
+    /// True when no event ever leaves the bus that published it. The bus then hands events to its
+    /// own subscriptions itself, and calls [`EventDriver::publish`] never.
+    fn is_local(&self) -> bool {
+        false
     }
 
     /// Publishes. The bus bounds the time by dropping the future.

@@ -33,10 +33,8 @@ impl EventDriver for MemoryDriver {
         let _ = self.intake.set(intake);
     }
 
-    fn wants(&self, channel: &str) -> bool {
-        self.intake
-            .get()
-            .is_some_and(|intake| intake.has_subscribers(channel))
+    fn is_local(&self) -> bool {
+        true
     }
 
     fn publish<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<PublishLevel>> {
