@@ -3,14 +3,20 @@
 //! One function per behaviour; [`conformance_tests!`](crate::conformance_tests) makes one test of
 //! each. A driver's crate says how a bus on it is made, and no more:
 //!
-//! ```ignore
+//! ```no_run
+//! use infra_core::BoxFuture;
+//! use infra_events::{EventBus, EventOptions, conformance::Harness};
+//!
 //! struct Memory;
-//! impl infra_events::conformance::Harness for Memory {
+//!
+//! impl Harness for Memory {
 //!     fn connect(&self, options: EventOptions) -> BoxFuture<'_, EventBus> {
 //!         Box::pin(async { EventBus::memory_with(options).unwrap() })
 //!     }
 //! }
+//!
 //! infra_events::conformance_tests!(Memory);
+//! # fn main() {}
 //! ```
 //!
 //! What a backend cannot do by its [`Capabilities`](crate::Capabilities) must be refused where it
