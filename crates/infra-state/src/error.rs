@@ -41,7 +41,7 @@ pub enum ErrorKind {
     Permission,
     /// The server does not take writes at the moment: a replica, after a failover.
     Readonly,
-    /// No room left: the server's memory, or a bound of this crate.
+    /// No room left: the server's memory, the disk, or a bound of this crate.
     Capacity,
     /// The server is occupied: a long script, loading its data.
     Busy,
@@ -55,6 +55,12 @@ pub enum ErrorKind {
     InvalidUrl,
     /// The backend cannot do this.
     Unsupported,
+    /// The file is open already, by this or another process.
+    AlreadyOpen,
+    /// The file is damaged; it was left as it is.
+    Corrupted,
+    /// The path leads to no file, or to one that is no state file.
+    InvalidPath,
     /// Any other error of the backend.
     Backend,
 }

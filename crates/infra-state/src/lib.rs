@@ -62,7 +62,10 @@ mod codec;
 pub mod conformance;
 mod driver;
 mod error;
+#[cfg(feature = "file")]
+mod file;
 mod finite;
+mod integer;
 mod key;
 mod memory;
 #[cfg(feature = "redis")]
@@ -74,6 +77,8 @@ mod ttl;
 pub use capabilities::{Atomicity, Capabilities};
 pub use driver::{DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "file")]
+pub use file::{FileDriver, FileDurability, FileError, FileFault, FileOptions};
 pub use key::MAX_KEY_BYTES;
 pub use memory::{MemoryDriver, MemoryOptions};
 #[cfg(feature = "redis")]

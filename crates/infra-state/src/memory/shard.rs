@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use infra_core::{Clock, MonoTime};
 
 use crate::driver::{DriverError, Expiry};
-use crate::error::ErrorKind;
+use crate::integer;
 use crate::ttl::TtlState;
 
 /// Expired values that one call removes in passing. More than one, so that they cannot pile up
@@ -108,14 +108,7 @@ impl Shard {
             self.insert(hash, key, Bytes::from(delta.to_string()), None);
             return Ok(delta);
         };
-        let before = canonical_integer(&entry.value).ok_or_else(|| {
-            let message = "the stored value is not a 64-bit integer";
-            DriverError::new(ErrorKind::NotAnInteger, message)
-        })?;
-        let after = before.checked_add(delta).ok_or_else(|| {
-            let message = "the sum leaves the range of a 64-bit integer";
-            DriverError::new(ErrorKind::Overflow, message)
-        })?;
+        let after = integer::add(&entry.value, delta)?;
         entry.value = Bytes::from(after.to_string());
         Ok(after)
     }
@@ -254,49 +247,6 @@ impl Shard {
             let expires = (at, self.next_id);
             entry.expires = Some(expires);
             self.expiries.insert(expires, Expiring { hash, key });
-        }
-    }
-}
-
-/// The integer that these bytes are the decimal text of: no sign but `-`, no leading zeros, no
-/// spaces, as Redis has it.
-fn canonical_integer(bytes: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let leading_zero = digits.starts_with('0') && text != "0";
-    if leading_zero || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s15_only_the_text_of_an_integer_is_one() {
-        for text in [
-            "",
-            "-",
-            "+1",
-            " 1",
-            "1 ",
-            "01",
-            "-0",
-            "00",
-            "1.5",
-            "1e3",
-            "\"5\"",
-            "0x1",
-            "9223372036854775808",
-            "-9223372036854775809",
-        ] {
-            assert_eq!(canonical_integer(text.as_bytes()), None, "{text:?}");
-        }
-        for number in [0, 1, -1, 10, i64::MIN, i64::MAX] {
-            let text = number.to_string();
-            assert_eq!(canonical_integer(text.as_bytes()), Some(number));
         }
     }
 }

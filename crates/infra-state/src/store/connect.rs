@@ -10,9 +10,9 @@ use crate::driver::DriverError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{MemoryDriver, MemoryOptions};
 
-const BACKENDS: [&str; 2] = ["memory", "redis"];
+const BACKENDS: [&str; 3] = ["memory", "file", "redis"];
 
-/// Makes a store of the backend with this name: `memory` or `redis`, in any case.
+/// Makes a store of the backend with this name: `memory`, `file` or `redis`, in any case.
 ///
 /// ```
 /// use infra_state::{StateOptions, create_state_store};
@@ -28,10 +28,12 @@ const BACKENDS: [&str; 2] = ["memory", "redis"];
 /// # Errors
 /// [`ErrorKind::UnknownBackend`] with a suggestion; [`ErrorKind::NotCompiled`] with the feature to
 /// enable; [`ErrorKind::InvalidUrl`]; and, unless lazy, what stands in the way of a connection:
-/// [`ErrorKind::Unavailable`] or [`ErrorKind::Auth`].
+/// [`ErrorKind::Unavailable`] or [`ErrorKind::Auth`]. A file is opened at once and may be
+/// [`ErrorKind::AlreadyOpen`], [`ErrorKind::Corrupted`] or [`ErrorKind::InvalidPath`].
 pub async fn create_state_store(backend: &str, options: StateOptions) -> Result<StateStore> {
     match backend.trim().to_ascii_lowercase().as_str() {
         "memory" => Ok(memory(options.memory, options.store)),
+        "file" => file(options).await,
         "redis" => redis(options).await,
         _ => Err(unknown_backend(backend)),
     }
@@ -44,12 +46,13 @@ pub(super) async fn connect(url: &str) -> Result<StateStore> {
         .map(|(scheme, _)| scheme.to_ascii_lowercase())
     {
         Some(scheme) if scheme == "memory" => Ok(memory(MemoryOptions::new(), StoreOptions::new())),
+        Some(scheme) if scheme == "file" => file(StateOptions::new().url(url)).await,
         Some(scheme) if scheme == "redis" || scheme == "rediss" => {
             redis(StateOptions::new().url(url)).await
         }
         _ => {
             let message = format!(
-                "`{}` begins with no known scheme: use memory://, redis:// or rediss://",
+                "`{}` begins with no known scheme: use memory://, file:///, redis:// or rediss://",
                 mask_url(url)
             );
             Err(failed("state", ErrorKind::InvalidUrl, message))
@@ -59,6 +62,29 @@ pub(super) async fn connect(url: &str) -> Result<StateStore> {
 
 pub(super) fn memory(memory: MemoryOptions, store: StoreOptions) -> StateStore {
     StateStore::from_driver(Arc::new(MemoryDriver::new(memory)), store)
+}
+
+#[cfg(feature = "file")]
+async fn file(options: StateOptions) -> Result<StateStore> {
+    let failed = |cause| Error::new("connect", None, "file", cause);
+    let path = match (options.path, &options.url) {
+        (Some(path), _) => path,
+        (None, Some(url)) => crate::file::path_of_url(url.expose()).map_err(failed)?,
+        (None, None) => {
+            let message = "no path was given: use file:///path, or the option `path`";
+            return Err(failed(DriverError::new(ErrorKind::InvalidPath, message)));
+        }
+    };
+    let driver = crate::file::FileDriver::open(path, options.file)
+        .await
+        .map_err(failed)?;
+    Ok(StateStore::from_driver(Arc::new(driver), options.store))
+}
+
+#[cfg(not(feature = "file"))]
+async fn file(_: StateOptions) -> Result<StateStore> {
+    let message = "this program was built without it: enable the feature `file`";
+    Err(failed("file", ErrorKind::NotCompiled, message.to_owned()))
 }
 
 #[cfg(feature = "redis")]

@@ -1,9 +1,12 @@
 //! Options of a store, and of the factory that makes one by name.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use infra_core::Secret;
 
+#[cfg(feature = "file")]
+use crate::file::FileOptions;
 use crate::memory::MemoryOptions;
 
 /// What the portable handle adds to a driver: deadlines and bounds.
@@ -88,6 +91,9 @@ pub struct StateOptions {
     pub(crate) url: Option<Secret>,
     pub(crate) store: StoreOptions,
     pub(crate) memory: MemoryOptions,
+    pub(crate) path: Option<PathBuf>,
+    #[cfg(feature = "file")]
+    pub(crate) file: FileOptions,
     pub(crate) connect_timeout: Duration,
     pub(crate) lazy: bool,
     pub(crate) client_name: Option<String>,
@@ -100,6 +106,9 @@ impl StateOptions {
             url: None,
             store: StoreOptions::new(),
             memory: MemoryOptions::new(),
+            path: None,
+            #[cfg(feature = "file")]
+            file: FileOptions::new(),
             connect_timeout: Duration::from_secs(5),
             lazy: false,
             client_name: None,
@@ -124,6 +133,21 @@ impl StateOptions {
     #[must_use]
     pub fn memory(mut self, options: MemoryOptions) -> Self {
         self.memory = options;
+        self
+    }
+
+    /// The file of the file driver, which needs one; created where there is none.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// Options of the file driver.
+    #[cfg(feature = "file")]
+    #[must_use]
+    pub fn file(mut self, options: FileOptions) -> Self {
+        self.file = options;
         self
     }
 

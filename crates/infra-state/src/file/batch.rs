@@ -1,0 +1,243 @@
+//! The operations of one commit, evaluated in order, each on what the ones before it did.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::view::{Changes, Entry, NEVER, View, weight};
+use crate::driver::{DriverError, Expiry, TtlMillis};
+use crate::error::ErrorKind;
+use crate::integer;
+
+/// A call that goes through the queue.
+#[derive(Debug)]
+pub(super) enum Op {
+    Set {
+        entries: Vec<(Arc<str>, Bytes)>,
+        expiry: Expiry,
+    },
+    SetIfAbsent {
+        key: Arc<str>,
+        value: Bytes,
+        expiry: Expiry,
+    },
+    Delete {
+        keys: Vec<Arc<str>>,
+    },
+    Increment {
+        key: Arc<str>,
+        delta: i64,
+    },
+    Expire {
+        key: Arc<str>,
+        ttl: TtlMillis,
+    },
+    Persist {
+        key: Arc<str>,
+    },
+    Ping,
+}
+
+/// The answer to an [`Op`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply {
+    Done,
+    Flag(bool),
+    Count(u64),
+    Sum(i64),
+}
+
+impl Op {
+    /// Bytes that it writes at most.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Op::Set { entries, .. } => entries
+                .iter()
+                .map(|(key, value)| key.len() + value.len())
+                .sum(),
+            Op::SetIfAbsent { key, value, .. } => key.len() + value.len(),
+            Op::Delete { keys } => keys.iter().map(|key| key.len()).sum(),
+            Op::Increment { key, .. } | Op::Expire { key, .. } | Op::Persist { key } => key.len(),
+            Op::Ping => 0,
+        }
+    }
+}
+
+/// The expiries of all entries that have one, earliest first.
+pub(super) type Expiries = BTreeSet<(u64, Arc<str>)>;
+
+/// What a commit is going to change, over what is there.
+pub(super) struct Batch<'v> {
+    view: &'v View,
+    now: u64,
+    max_resident: usize,
+    pub(super) changes: Changes,
+    pub(super) revision: u64,
+    pub(super) resident: usize,
+}
+
+impl<'v> Batch<'v> {
+    pub(super) fn new(
+        view: &'v View,
+        now: u64,
+        revision: u64,
+        resident: usize,
+        max_resident: usize,
+    ) -> Self {
+        Batch {
+            view,
+            now,
+            max_resident,
+            changes: Changes::new(),
+            revision,
+            resident,
+        }
+    }
+
+    /// Does one operation. One that fails has changed nothing.
+    pub(super) fn apply(&mut self, op: Op) -> Result<Reply, DriverError> {
+        match op {
+            Op::Set { entries, expiry } => {
+                self.check_room(&entries)?;
+                for (key, value) in entries {
+                    self.set(key, value, expiry);
+                }
+                Ok(Reply::Done)
+            }
+            Op::SetIfAbsent { key, value, expiry } => {
+                if self.live(&key).is_some() {
+                    return Ok(Reply::Flag(false));
+                }
+                let entries = [(key, value)];
+                self.check_room(&entries)?;
+                for (key, value) in entries {
+                    self.set(key, value, expiry);
+                }
+                Ok(Reply::Flag(true))
+            }
+            Op::Delete { keys } => {
+                let deleted = keys.into_iter().map(|key| u64::from(self.delete(key)));
+                Ok(Reply::Count(deleted.sum()))
+            }
+            Op::Increment { key, delta } => self.increment(key, delta).map(Reply::Sum),
+            Op::Expire { key, ttl } => {
+                let expires = self.now.saturating_add(ttl.get());
+                Ok(Reply::Flag(self.change_expiry(key, expires)))
+            }
+            Op::Persist { key } => Ok(Reply::Flag(self.change_expiry(key, NEVER))),
+            Op::Ping => Ok(Reply::Done),
+        }
+    }
+
+    /// Removes up to `limit` expired entries; true when there are more.
+    pub(super) fn sweep(&mut self, expiries: &Expiries, limit: usize) -> bool {
+        let mut expired = expiries.iter().take_while(|(at, _)| *at <= self.now);
+        let due: Vec<Arc<str>> = (&mut expired)
+            .take(limit)
+            .map(|(_, key)| key.clone())
+            .collect();
+        let more = expired.next().is_some();
+        for key in due {
+            if self
+                .entry(&key)
+                .is_some_and(|entry| !entry.is_live(self.now))
+            {
+                self.put(key, None);
+            }
+        }
+        more
+    }
+
+    fn entry(&self, key: &str) -> Option<Entry> {
+        match self.changes.get(key) {
+            Some(changed) => changed.clone(),
+            None => self.view.entry(key),
+        }
+    }
+
+    fn live(&self, key: &str) -> Option<Entry> {
+        self.entry(key).filter(|entry| entry.is_live(self.now))
+    }
+
+    fn set(&mut self, key: Arc<str>, value: Bytes, expiry: Expiry) {
+        let expires = match expiry {
+            Expiry::Clear => NEVER,
+            Expiry::Keep => self.live(&key).map_or(NEVER, |entry| entry.expires),
+            Expiry::After(ttl) => self.now.saturating_add(ttl.get()),
+        };
+        self.write(key, value, expires);
+    }
+
+    fn delete(&mut self, key: Arc<str>) -> bool {
+        match self.entry(&key) {
+            None => false,
+            Some(entry) => {
+                self.put(key, None);
+                entry.is_live(self.now)
+            }
+        }
+    }
+
+    fn increment(&mut self, key: Arc<str>, delta: i64) -> Result<i64, DriverError> {
+        let before = self.live(&key);
+        let (sum, expires) = match &before {
+            None => (delta, NEVER),
+            Some(entry) => (integer::add(&entry.value, delta)?, entry.expires),
+        };
+        let entries = [(key, Bytes::from(sum.to_string()))];
+        self.check_room(&entries)?;
+        for (key, value) in entries {
+            self.write(key, value, expires);
+        }
+        Ok(sum)
+    }
+
+    /// False where there is nothing, or the expiry is this one already for ever.
+    fn change_expiry(&mut self, key: Arc<str>, expires: u64) -> bool {
+        let Some(mut entry) = self.live(&key) else {
+            return false;
+        };
+        if expires == NEVER && entry.expires == NEVER {
+            return false;
+        }
+        // The revision is that of the value and stays.
+        entry.expires = expires;
+        self.put(key, Some(entry));
+        true
+    }
+
+    fn write(&mut self, key: Arc<str>, value: Bytes, expires: u64) {
+        self.revision += 1;
+        let entry = Entry {
+            value,
+            revision: self.revision,
+            expires,
+        };
+        self.put(key, Some(entry));
+    }
+
+    fn put(&mut self, key: Arc<str>, entry: Option<Entry>) {
+        let before = self
+            .entry(&key)
+            .map_or(0, |entry| weight(&key, &entry.value));
+        let after = entry.as_ref().map_or(0, |entry| weight(&key, &entry.value));
+        self.resident = (self.resident + after).saturating_sub(before);
+        self.changes.insert(key, entry);
+    }
+
+    fn check_room(&self, entries: &[(Arc<str>, Bytes)]) -> Result<(), DriverError> {
+        let grown = entries.iter().fold(0, |grown: usize, (key, value)| {
+            let before = self.entry(key).map_or(0, |entry| weight(key, &entry.value));
+            grown + weight(key, value).saturating_sub(before)
+        });
+        if grown == 0 || self.resident + grown <= self.max_resident {
+            return Ok(());
+        }
+        let message = format!(
+            "the file would hold more than the {} bytes that `max_resident_bytes` allows",
+            self.max_resident
+        );
+        Err(DriverError::new(ErrorKind::Capacity, message).with_class(infra_core::Class::Permanent))
+    }
+}

@@ -1,0 +1,182 @@
+//! What goes wrong with a file, as errors of a driver.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use infra_core::Class;
+use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
+
+use crate::driver::DriverError;
+use crate::error::ErrorKind;
+
+/// A file that cannot be used, or not at the moment: the `source()` of the errors of this backend.
+#[derive(Debug, Clone)]
+pub struct FileError {
+    path: PathBuf,
+    fault: FileFault,
+    detail: Option<String>,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FileFault {
+    /// This or another process has it open.
+    AlreadyOpen,
+    /// A state file whose bytes were changed, cut off or lost. It was not modified.
+    Corrupted,
+    /// A file of 0 bytes: no state file is ever that short. It was not modified.
+    Empty,
+    /// A file that is no state file. It was not modified.
+    NotAStateFile,
+    /// Written by a later version of this crate. It was not modified.
+    NewerFormat,
+    /// The path leads to a folder or a device.
+    NotAFile,
+    /// The folder in which to create the file does not exist.
+    NoFolder,
+    /// The user may not read and write it.
+    Permission,
+    /// It holds more than may be resident in memory.
+    TooManyBytes,
+    /// The disk is full.
+    StorageFull,
+    /// Any other failure of the operating system.
+    Io,
+}
+
+impl FileError {
+    pub(super) fn new(path: &Path, fault: FileFault) -> Self {
+        FileError {
+            path: path.to_owned(),
+            fault,
+            detail: None,
+        }
+    }
+
+    pub(super) fn detail(mut self, detail: impl fmt::Display) -> Self {
+        self.detail = Some(detail.to_string());
+        self
+    }
+
+    pub(super) fn io(path: &Path, error: &io::Error) -> Self {
+        use io::ErrorKind::*;
+        let fault = match error.kind() {
+            PermissionDenied | ReadOnlyFilesystem => FileFault::Permission,
+            StorageFull | QuotaExceeded => FileFault::StorageFull,
+            IsADirectory => FileFault::NotAFile,
+            NotFound | NotADirectory => FileFault::NoFolder,
+            UnexpectedEof => FileFault::Corrupted,
+            InvalidData => FileFault::NotAStateFile,
+            _ => FileFault::Io,
+        };
+        FileError::new(path, fault).detail(error)
+    }
+
+    pub(super) fn storage(path: &Path, error: &StorageError) -> Self {
+        match error {
+            StorageError::Io(error) => FileError::io(path, error),
+            StorageError::Corrupted(what) => {
+                FileError::new(path, FileFault::Corrupted).detail(what)
+            }
+            other => FileError::new(path, FileFault::Io).detail(other),
+        }
+    }
+
+    pub(super) fn database(path: &Path, error: &DatabaseError) -> Self {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+                FileError::new(path, FileFault::AlreadyOpen)
+            }
+            DatabaseError::Storage(error) => FileError::storage(path, error),
+            other => FileError::new(path, FileFault::NotAStateFile).detail(other),
+        }
+    }
+
+    pub(super) fn table(path: &Path, error: &TableError) -> Self {
+        match error {
+            TableError::Storage(error) => FileError::storage(path, error),
+            other => FileError::new(path, FileFault::NotAStateFile).detail(other),
+        }
+    }
+
+    pub(super) fn transaction(path: &Path, error: &TransactionError) -> Self {
+        match error {
+            TransactionError::Storage(error) => FileError::storage(path, error),
+            other => FileError::new(path, FileFault::Io).detail(other),
+        }
+    }
+
+    pub(super) fn commit(path: &Path, error: &CommitError) -> Self {
+        match error {
+            CommitError::Storage(error) => FileError::storage(path, error),
+            other => FileError::new(path, FileFault::Io).detail(other),
+        }
+    }
+
+    /// What is wrong.
+    pub fn fault(&self) -> FileFault {
+        self.fault
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn advice(&self) -> &'static str {
+        match self.fault {
+            FileFault::AlreadyOpen => {
+                "is open already, by this or another process: share one store, or close the other"
+            }
+            FileFault::Corrupted => "is damaged: restore it from a copy; it was left as it is",
+            FileFault::Empty => {
+                "is empty and thus no state file: delete it, or restore it from a copy"
+            }
+            FileFault::NotAStateFile => "is no state file: choose another path; it was left as is",
+            FileFault::NewerFormat => "was written by a later version: update this program",
+            FileFault::NotAFile => "is no file but a folder or a device: give the path of a file",
+            FileFault::NoFolder => "lies in a folder that does not exist: create the folder",
+            FileFault::Permission => "may not be read and written by this user",
+            FileFault::TooManyBytes => "holds more than `max_resident_bytes` allows",
+            FileFault::StorageFull => {
+                "cannot grow, the disk is full: reads go on, writes come back when there is room"
+            }
+            FileFault::Io => "could not be read or written",
+        }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.path.display(), self.advice())?;
+        match &self.detail {
+            Some(detail) => write!(f, " ({})", detail.replace(['\n', '\r'], " ")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for FileError {}
+
+impl From<FileError> for DriverError {
+    fn from(error: FileError) -> Self {
+        let (kind, class) = match error.fault {
+            FileFault::AlreadyOpen => (ErrorKind::AlreadyOpen, Class::Permanent),
+            FileFault::Corrupted | FileFault::Empty => (ErrorKind::Corrupted, Class::Permanent),
+            FileFault::NotAStateFile | FileFault::NotAFile | FileFault::NoFolder => {
+                (ErrorKind::InvalidPath, Class::Permanent)
+            }
+            FileFault::NewerFormat => (ErrorKind::Unsupported, Class::Permanent),
+            FileFault::Permission => (ErrorKind::Permission, Class::Permanent),
+            FileFault::TooManyBytes => (ErrorKind::Capacity, Class::Permanent),
+            FileFault::StorageFull => (ErrorKind::Capacity, Class::Transient),
+            FileFault::Io => (ErrorKind::Unavailable, Class::Transient),
+        };
+        DriverError::new(kind, error.to_string())
+            .with_class(class)
+            .with_source(error)
+    }
+}
