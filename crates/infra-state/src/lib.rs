@@ -1,4 +1,5 @@
-//! One state store over memory and Redis: the same calls, the same answers, the same errors.
+//! One state store over memory, a file and Redis: the same calls, the same answers, the same
+//! errors.
 //!
 //! ```
 //! use std::time::Duration;
@@ -10,7 +11,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), infra_state::Error> {
-//! let store = StateStore::connect("memory://").await?; // or redis://localhost:6379
+//! let store = StateStore::connect("memory://").await?; // or file:///.., redis://..
 //! let held = Position { ticker: "MSFT".into(), shares: 12 };
 //! store.set("position:MSFT", &held).await?;
 //! assert_eq!(store.get("position:MSFT").await?, Some(held));
@@ -36,6 +37,8 @@
 //!   is unknown, never "failed". [`Error`] implements [`infra_core::Classify`].
 //! - **Outages** of Redis: calls wait until it is back or until their deadline, and fail then as
 //!   [`ErrorKind::Unavailable`], not applied. Reads cut off on the way are repeated, writes never.
+//! - **A file** (`file:///path`, feature `file`) survives kill -9 without a server, for one process. A write is answered after it is durable; many callers share the cost. What
+//!   it holds is also held in memory. See `FileDriver`.
 //!
 //! # Which part to read
 //! | you want to | look at |
@@ -47,12 +50,14 @@
 //!
 //! # Layout
 //! - `store`: the portable handle: `single` and `bulk` calls, `connect`, `options`
-//! - `key`: rules and namespaces; `ttl`; `codec`: JSON; `finite`: what JSON cannot hold
+//! - `key`: rules and namespaces; `ttl`; `codec`: JSON; `finite`: what JSON cannot hold;
+//!   `integer`: what can be incremented
 //! - `scan`: the stream of keys; `error`; `capabilities`
-//! - `driver`: what a backend implements; `memory`, `redis`: the backends
+//! - `driver`: what a backend implements; `memory`, `file`, `redis`: the backends
 //! - `conformance`: the suite that every backend passes
 //!
 //! # Features
+//! - `file`: the file driver
 //! - `redis`: the Redis driver
 //! - `conformance`: the public suite
 

@@ -202,7 +202,7 @@ async fn unknown_backends_get_a_suggestion() {
     for (name, hint) in [
         ("rediss", "`redis`"),
         ("memroy", "`memory`"),
-        ("oracle", "memory, redis"),
+        ("oracle", "memory, file, redis"),
     ] {
         let error = create_state_store(name, StateOptions::new())
             .await
@@ -252,4 +252,12 @@ async fn health_is_up_or_says_why_not() {
     let health = silent.check().await;
     assert_eq!(health.status, HealthStatus::Down);
     assert!(health.detail.unwrap().contains("no answer within 100ms"));
+}
+
+#[cfg(not(feature = "file"))]
+#[tokio::test]
+async fn file_backend_that_is_not_compiled_in_names_its_feature() {
+    let error = StateStore::connect("file:///state.redb").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotCompiled);
+    assert!(error.to_string().contains("feature `file`"), "{error}");
 }

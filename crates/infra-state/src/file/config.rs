@@ -28,7 +28,8 @@ pub struct FileOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileDurability {
-    /// After it was made durable (`fdatasync`): it survives kill -9 and a power cut.
+    /// After it was made durable (`fdatasync`): it survives kill -9, and a power cut if the disk
+    /// keeps its word.
     Immediate,
     /// At once. What was acknowledged is durable `within` this time, in the order in which it was
     /// written, so that kill -9 or a power cut takes back at most the writes of that long; a

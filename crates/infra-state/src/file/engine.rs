@@ -34,6 +34,8 @@ const FORMAT_VERSION: u32 = 1;
 const CACHE_BYTES: usize = 64 << 20;
 /// Up to this size every page's checksum is verified at each opening, above it only after a crash.
 const ALWAYS_CHECKED: u64 = 1 << 30;
+/// Smaller files are not worth compacting.
+const SMALL: u64 = 4 << 20;
 /// Revision and expiry before a value.
 const ROW_HEADER: usize = 16;
 
@@ -102,7 +104,7 @@ impl Engine {
             let len = disk.len()?;
             let storage = disk.storage()?;
             let check = len <= ALWAYS_CHECKED;
-            let database = Engine::database(disk, &storage, check)?;
+            let mut database = Engine::database(disk, &storage, check)?;
             if !check {
                 warn!(path = %disk.path().display(), bytes = len,
                     "state file too large to verify all of it after a clean close");
@@ -112,6 +114,12 @@ impl Engine {
                 .release()
                 .map_err(|error| FileError::io(disk.path(), &error))?;
             let keys: usize = loaded.shards.iter().map(Shard::len).sum();
+            if len > (4 * loaded.resident as u64).max(SMALL) {
+                // A failure shows at the next commit; what is there stays as it is.
+                let smaller = database.compact();
+                info!(path = %disk.path().display(), bytes = len, result = ?smaller,
+                    "state file gives back what it no longer needs");
+            }
             info!(path = %disk.path().display(), keys, bytes = len, took = ?began.elapsed(),
                 "state file open");
             Ok((Engine { database, storage }, loaded))

@@ -2,14 +2,19 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// What the disk under a store does wrong.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     full: AtomicBool,
-    failing_syncs: AtomicU32,
+    /// Syncs that still succeed, and those after them that fail.
+    failing_syncs: Mutex<(u32, u32)>,
     folder_syncs: AtomicU32,
     syncs: AtomicU32,
+    hanging: Mutex<bool>,
+    hung: AtomicBool,
+    released: Condvar,
 }
 
 impl Faults {
@@ -17,8 +22,20 @@ impl Faults {
         self.full.store(full, Ordering::SeqCst);
     }
 
-    pub(crate) fn fail_syncs(&self, count: u32) {
-        self.failing_syncs.store(count, Ordering::SeqCst);
+    /// Lets `good` syncs succeed and the next `bad` ones fail.
+    pub(crate) fn fail_syncs(&self, good: u32, bad: u32) {
+        *self.failing_syncs.lock().unwrap() = (good, bad);
+    }
+
+    /// Makes every sync wait until this is called with false.
+    pub(crate) fn hang(&self, hanging: bool) {
+        *self.hanging.lock().unwrap() = hanging;
+        self.released.notify_all();
+    }
+
+    /// Whether a sync waits right now.
+    pub(crate) fn is_hung(&self) -> bool {
+        self.hung.load(Ordering::SeqCst)
     }
 
     pub(crate) fn syncs(&self) -> u32 {
@@ -41,11 +58,18 @@ impl Faults {
     }
 
     pub(super) fn on_sync(&self) -> io::Result<()> {
-        let one_less = |left: u32| left.checked_sub(1);
-        let failing =
-            (self.failing_syncs).fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
-        if failing.is_ok() {
-            return Err(io::Error::other("injected failure of fdatasync"));
+        let hanging = self.hanging.lock().unwrap_or_else(PoisonError::into_inner);
+        self.hung.store(*hanging, Ordering::SeqCst);
+        drop(self.released.wait_while(hanging, |hanging| *hanging));
+        self.hung.store(false, Ordering::SeqCst);
+        let mut failing = self.failing_syncs.lock().unwrap();
+        match &mut *failing {
+            (0, 0) => {}
+            (0, bad) => {
+                *bad -= 1;
+                return Err(io::Error::other("injected failure of fdatasync"));
+            }
+            (good, _) => *good -= 1,
         }
         self.syncs.fetch_add(1, Ordering::SeqCst);
         Ok(())

@@ -71,6 +71,27 @@ const SCAN_PAGE: usize = 500;
 
 /// The driver behind `file:///path`.
 ///
+/// ```
+/// use infra_state::{FileOptions, StateOptions, create_state_store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let path = folder.join("state.redb");
+/// let options = StateOptions::new()
+///     .path(&path)
+///     .file(FileOptions::new().max_resident_bytes(64 << 20));
+/// let store = create_state_store("file", options.clone()).await?;
+/// store.set("position", &3).await?; // on the disk from here on
+/// store.close().await;
+///
+/// let store = create_state_store("file", options).await?;
+/// assert_eq!(store.get::<i64>("position").await?, Some(3));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Dropping it writes what waits in the background; only after [`StateDriver::close`] can the
 /// file be opened again at once.
 pub struct FileDriver {
