@@ -59,6 +59,10 @@ use portfolio::Portfolio;
 use progress::Progress;
 use store::DeskStore;
 
+/// Warnings, and what the connections to a server say: lost, and back.
+const DEFAULT_LEVEL: &str =
+    "WARNING,infra_resilience=error,infra_redis=info,infra_events::driver=info";
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
@@ -73,7 +77,7 @@ async fn run(options: &Options) -> Result<(), Failure> {
     let infra = Infrastructure::builder()
         .process_environment()
         // A line per node and per simulated fault would bury the results; LOG_LEVEL=INFO shows them.
-        .default_setting("LOG_LEVEL", "WARNING,infra_resilience=error")
+        .default_setting("LOG_LEVEL", DEFAULT_LEVEL)
         .log(|log| log.output(Output::Stderr).panic_hook(true))
         .start()
         .await?;

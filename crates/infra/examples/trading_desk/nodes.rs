@@ -86,9 +86,11 @@ async fn order(tools: Tools, cx: NodeContext) -> NodeResult {
     let Some(Intent { side, quantity }) = cx.output("risk")? else {
         return Ok(Value::Null);
     };
+    let (ticker, day) = (cx.input::<String>("ticker")?, cx.input("day")?);
     let order = Order {
-        id: cx.execution_id().to_owned(),
-        ticker: cx.input("ticker")?,
+        // One order a day: after a crash this names the same order again.
+        id: format!("{ticker}/{}", tools.market.date(day)),
+        ticker,
         side,
         quantity,
         price: cx.output("price")?,

@@ -47,11 +47,8 @@ impl DeskStore {
     /// run without them does not exist, so a crash in between leaves nothing half begun.
     pub async fn begin(&self, terms: &Terms) -> Result<(), Error> {
         self.state.delete("terms").await?;
-        let mut keys = self.state.scan("").chunks(BATCH);
-        while let Some(batch) = keys.next().await {
-            let batch: Vec<String> = batch.into_iter().collect::<Result<_, _>>()?;
-            self.state.delete_many(&batch).await?;
-        }
+        clear(&self.state).await?;
+        clear(&self.exchange()).await?;
         self.state.set("terms", terms).await
     }
 
@@ -124,6 +121,16 @@ impl DeskStore {
     pub async fn until_available(&self) -> Result<(), Error> {
         self.patiently(|| self.state.ping()).await
     }
+}
+
+/// Deletes all keys of a namespace; the namespaces within it are others.
+async fn clear(state: &StateStore) -> Result<(), Error> {
+    let mut keys = state.scan("").chunks(BATCH);
+    while let Some(batch) = keys.next().await {
+        let batch: Vec<String> = batch.into_iter().collect::<Result<_, _>>()?;
+        state.delete_many(&batch).await?;
+    }
+    Ok(())
 }
 
 fn book_key(ticker: &str) -> String {
