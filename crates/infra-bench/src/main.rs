@@ -9,13 +9,14 @@
 //! - `load`: load made of tasks.
 //! - `report`: the table as text and Markdown, and the plot.
 //! - `machine`: what the figures were measured on.
-//! - one module per area: `state`, `events`, `resilience`, `graph`, `build`.
+//! - one module per area: `state`, `events`, `resilience`, `graph`, `log`, `build`.
 
 mod build;
 mod events;
 mod graph;
 mod harness;
 mod load;
+mod log;
 mod machine;
 mod report;
 mod resilience;
@@ -29,7 +30,7 @@ use infra_log::{Format, LogSettings, Output};
 use infra_tests::servers;
 use tokio::runtime::Builder;
 
-const AREAS: [&str; 5] = ["state", "events", "resilience", "graph", "build"];
+const AREAS: [&str; 6] = ["state", "events", "resilience", "graph", "log", "build"];
 
 struct Arguments {
     effort: Effort,
@@ -98,6 +99,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             "events" => events::run(&runtime, effort, &redis_url),
             "resilience" => resilience::run(&runtime, effort),
             "graph" => graph::run(&runtime, effort),
+            "log" => log::run(effort),
             "build" => build::run(),
             _ => Vec::new(),
         };

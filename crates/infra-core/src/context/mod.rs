@@ -61,6 +61,22 @@ struct Inner {
     rendered: OnceLock<(u64, Box<str>)>,
 }
 
+impl Inner {
+    /// A copy with room for one more field and without the rendering.
+    fn copy(&self) -> Self {
+        let mut fields = Vec::with_capacity(self.fields.len() + 1);
+        fields.extend_from_slice(&self.fields);
+        Inner {
+            correlation_id: self.correlation_id.clone(),
+            causation_id: self.causation_id.clone(),
+            traceparent: self.traceparent,
+            fields,
+            dropped: self.dropped,
+            rendered: OnceLock::new(),
+        }
+    }
+}
+
 /// The current context with one more field. Shorthand for `current().bind(key, value)`.
 pub fn bind(key: impl Into<Key>, value: impl Into<Value>) -> Context {
     current().bind(key, value)
@@ -175,14 +191,7 @@ impl Context {
     fn edit(&self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = match &self.inner {
             None => Inner::default(),
-            Some(inner) => Inner {
-                correlation_id: inner.correlation_id.clone(),
-                causation_id: inner.causation_id.clone(),
-                traceparent: inner.traceparent,
-                fields: inner.fields.clone(),
-                dropped: inner.dropped,
-                rendered: OnceLock::new(),
-            },
+            Some(inner) => inner.copy(),
         };
         change(&mut inner);
         Context {
