@@ -51,7 +51,7 @@ pub struct Context {
     inner: Option<Arc<Inner>>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Inner {
     correlation_id: Option<CorrelationId>,
     causation_id: Option<CorrelationId>,
