@@ -268,6 +268,16 @@ async fn b14_consecutive_count_is_reset_by_success_only<C: Caller>() {
     assert_eq!(late.breaker.snapshot().counts.late_results, 3);
 }
 
+async fn b14_a_late_success_is_late_although_closed_again<C: Caller>() {
+    let rig = Rig::<C>::new(CircuitBreaker::builder("k3").consecutive_failures(3));
+    let mut old = rig.begin();
+    rig.breaker.isolate();
+    rig.breaker.release();
+    old.end(Ok(()));
+    let counts = rig.breaker.snapshot().counts;
+    assert_eq!((counts.successes, counts.late_results), (0, 1));
+}
+
 async fn b15_slow_calls_open_and_a_slow_probe_has_failed<C: Caller>() {
     let rig = Rig::<C>::new(c0().slow_call(secs(1), 0.5));
     for _ in 0..5 {
@@ -396,6 +406,7 @@ on_every_shell! {
     b12_ignored_results_change_nothing,
     b13_panics_count_and_go_on_to_the_caller,
     b14_consecutive_count_is_reset_by_success_only,
+    b14_a_late_success_is_late_although_closed_again,
     b15_slow_calls_open_and_a_slow_probe_has_failed,
     b16_isolation_outlasts_time_and_resets,
     b17_isolation_during_a_probe_ignores_its_result,
