@@ -31,7 +31,9 @@ impl Intake {
     /// itself is waiting.
     pub async fn deliver_matching(&self, event: &Event) -> Result<()> {
         let matching = self.shared.router.matching(event.channel());
-        fan_out(&self.shared, &matching.route, event).await
+        let crowded = fan_out(&self.shared, &matching.route, event).await?;
+        give_way(crowded).await;
+        Ok(())
     }
 
     /// Hands an event to the subscriptions made to exactly its channel. For backends that match
@@ -42,7 +44,9 @@ impl Intake {
     /// As [`Intake::deliver_matching`].
     pub async fn deliver_by_channel(&self, event: &Event) -> Result<()> {
         let route = self.shared.router.of_channel(event.channel());
-        fan_out(&self.shared, &route, event).await
+        let crowded = fan_out(&self.shared, &route, event).await?;
+        give_way(crowded).await;
+        Ok(())
     }
 
     /// Hands an event to the subscriptions made to exactly this pattern: once for every pattern
@@ -52,7 +56,9 @@ impl Intake {
     /// As [`Intake::deliver_matching`].
     pub async fn deliver_by_pattern(&self, pattern: &str, event: &Event) -> Result<()> {
         let route = self.shared.router.of_pattern(pattern);
-        fan_out(&self.shared, &route, event).await
+        let crowded = fan_out(&self.shared, &route, event).await?;
+        give_way(crowded).await;
+        Ok(())
     }
 
     /// Hands a signal to everyone who listens to signals.
@@ -66,8 +72,9 @@ impl Intake {
     }
 }
 
-/// Hands an event to these subscriptions, and waits for room where one of them blocks.
-pub(crate) async fn fan_out(shared: &Shared, route: &[Arc<Core>], event: &Event) -> Result<()> {
+/// Hands an event to these subscriptions, and waits for room where one of them blocks. True when
+/// a queue is more than half full: see [`give_way`].
+pub(crate) async fn fan_out(shared: &Shared, route: &[Arc<Core>], event: &Event) -> Result<bool> {
     let mut crowded = false;
     let mut full = Vec::new();
     for core in route {
@@ -75,15 +82,20 @@ pub(crate) async fn fan_out(shared: &Shared, route: &[Arc<Core>], event: &Event)
             full.push(core);
         }
     }
-    if !full.is_empty() {
-        // Everyone with room has the event already: the slow ones hold up the publisher alone.
-        wait_for_room(shared, &full, route.len(), event).await?;
-    } else if crowded {
-        // Lets handlers run that share this thread: a loop that publishes without ever waiting
-        // would overflow their queues, however fast they are.
+    if full.is_empty() {
+        return Ok(crowded);
+    }
+    // Everyone with room has the event already: the slow ones hold up the publisher alone.
+    wait_for_room(shared, &full, route.len(), event).await?;
+    Ok(false)
+}
+
+/// Lets handlers run that share this thread: a loop that publishes without ever waiting would
+/// overflow their queues, however fast they are.
+pub(crate) async fn give_way(crowded: bool) {
+    if crowded {
         tokio::task::yield_now().await;
     }
-    Ok(())
 }
 
 async fn wait_for_room(

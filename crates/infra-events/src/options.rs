@@ -100,7 +100,11 @@ impl Default for EventOptions {
 }
 
 impl EventOptions {
-    /// The backend's URL, for instance `redis://localhost:6379`. Memory needs none.
+    /// The backend's URL. Memory needs none; Redis without one is `redis://localhost:6379`.
+    ///
+    /// User, password and TLS are part of it:
+    /// `rediss://user:password@host:6380?ca_file=/etc/ssl/own-ca.pem`. Channels know no database
+    /// number. The password is never shown.
     pub fn url(mut self, url: &str) -> Self {
         self.url = Some(Secret::from(url));
         self

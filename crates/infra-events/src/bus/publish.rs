@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use infra_core::context;
@@ -13,7 +13,7 @@ use crate::capabilities::PublishLevel;
 use crate::channel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId, NewEvent};
-use crate::intake::fan_out;
+use crate::intake::{fan_out, give_way};
 use crate::reentry;
 use crate::shared::Life;
 
@@ -75,7 +75,7 @@ impl BusInner {
             if !matching.route.is_empty() {
                 let event = self.stamp(event, id.clone(), now, matching.channel.clone());
                 let handed = fan_out(&self.shared, &matching.route, &event);
-                self.in_time(channel, Duration::ZERO, handed).await?;
+                give_way(self.in_time(channel, Duration::ZERO, handed).await?).await;
             }
             self.driver.capabilities().publish_level
         } else {
@@ -97,14 +97,18 @@ impl BusInner {
         grace: Duration,
         sent: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let limit = self.options.publish_timeout + grace;
+        let mut timer = None;
         tokio::pin!(sent);
-        let first = poll_fn(|cx| Poll::Ready(sent.as_mut().poll(cx))).await;
-        if let Poll::Ready(result) = first {
-            return result;
-        }
-        tokio::time::timeout(self.options.publish_timeout + grace, sent)
-            .await
-            .unwrap_or_else(|_| Err(self.publish_error(ErrorKind::Timeout, channel)))
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = sent.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+            ready!(timer.as_mut().poll(cx));
+            Poll::Ready(Err(self.publish_error(ErrorKind::Timeout, channel)))
+        })
+        .await
     }
 
     fn check_publish(&self, channel: &str, event: &NewEvent) -> Result<()> {

@@ -147,9 +147,9 @@ impl<'a> Session<'a> {
     /// Returns why the connection ended.
     async fn run(mut self) -> String {
         loop {
-            match self.step().await {
-                Ok(()) => {}
-                Err(reason) => return reason,
+            self.note_restored();
+            if let Err(reason) = self.step().await {
+                return reason;
             }
         }
     }
@@ -180,7 +180,6 @@ impl<'a> Session<'a> {
                     self.retry_refused = Some(Instant::now() + self.refusal_pause());
                 }
                 self.heard = Instant::now();
-                self.note_restored();
             }
             () = self.desk.changed.notified() => {}
             () = sleep_until(check_at) => self.check()?,
