@@ -18,6 +18,7 @@
 //! | retries of many callers drown a weak backend | [`RetryBudget`] | grants repetitions as a share of the first attempts |
 //! | a backend is down, and each call finds out slowly | [`CircuitBreaker`] | stops calling, then probes gently |
 //! | the same, for many backends or keys | [`BreakerRegistry`] | one breaker per key, in bounded memory |
+//! | an overloaded backend refuses more and more calls | [`Throttle`] | sheds load here in proportion |
 //! | a call never answers | [`timeout`] | drops it at its limit |
 //! | the call must not be dropped half-way | [`timeout_detached`] | lets it finish in a task of its own |
 //! | one slow backend takes all connections and memory | [`Bulkhead`] | limits how many calls run at once |
@@ -57,7 +58,7 @@
 //!
 //! # Layout
 //! - [`breaker`], [`retry`], [`limit`], [`pipeline`]: the pieces that need more than one file.
-//! - `timeout`, `bulkhead`, `hedge`, `fallback`, `budget`: the others.
+//! - `timeout`, `bulkhead`, `hedge`, `fallback`, `budget`, `throttle`: the others.
 //! - `call_error`: [`CallError`], the one flat error of calls through several pieces.
 //! - `turnstile`: the queue, first come first served, of bulkhead and limiter.
 //! - `keyed`: the bounded map of the registries.
@@ -78,6 +79,7 @@ mod keyed;
 pub mod limit;
 pub mod pipeline;
 pub mod retry;
+mod throttle;
 mod timeout;
 #[cfg(feature = "tower")]
 pub mod tower;
@@ -96,4 +98,5 @@ pub use hedge::{Hedge, HedgeBuilder};
 pub use limit::{Quota, RateLimiter, RateLimiterBuilder, RateLimiterRegistry};
 pub use pipeline::{Pipeline, PipelineBuilder, PipelineRegistry, ResilienceSettings};
 pub use retry::{Retry, RetryAttempt, RetryBuilder, RetryError};
+pub use throttle::{Throttle, ThrottleBuilder};
 pub use timeout::{TimeLimit, TimedOut, Timeout, timeout, timeout_at, timeout_detached};
