@@ -83,6 +83,7 @@ impl Desk {
         let mut state = self.lock();
         state.connected = true;
         state.trouble = None;
+        state.wanted.connected();
     }
 
     fn disconnected(&self, reason: &str) {

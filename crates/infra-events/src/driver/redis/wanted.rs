@@ -25,6 +25,9 @@ pub(super) enum Request {
 #[derive(Default)]
 pub(super) struct Wanted {
     entries: HashMap<Target, Entry>,
+    /// There is a server to ask. Without one nothing is noted down in `dirty`, which would grow
+    /// with every attempt to subscribe during an outage.
+    online: bool,
     /// Targets of which the wish and the server's state may differ.
     dirty: VecDeque<Target>,
     stopped: bool,
@@ -90,7 +93,7 @@ impl Wanted {
         if entry.server == Server::Refused {
             entry.server = Server::Absent;
         }
-        self.dirty.push_back(target.clone());
+        self.mark(target);
         answer
     }
 
@@ -112,7 +115,7 @@ impl Wanted {
             }
             _ => {
                 entry.leaving.push(reporter);
-                self.dirty.push_back(target.clone());
+                self.mark(target);
             }
         }
         answer
@@ -208,16 +211,22 @@ impl Wanted {
         }
     }
 
+    /// There is a connection, to a server that knows nothing yet.
+    pub(super) fn connected(&mut self) {
+        self.online = true;
+        self.dirty = self.entries.keys().cloned().collect();
+    }
+
     /// The connection broke: the server has forgotten everything.
     pub(super) fn disconnected(&mut self) {
+        self.online = false;
         self.dirty.clear();
-        for (target, entry) in &mut self.entries {
+        for entry in self.entries.values_mut() {
             entry.gap |= entry.server == Server::Present;
             entry.server = Server::Absent;
             for reporter in entry.leaving.drain(..) {
                 let _ = reporter.send(Ok(()));
             }
-            self.dirty.push_back(target.clone());
         }
         self.entries.retain(|_, entry| entry.count > 0);
         self.note_if_drained();
@@ -242,6 +251,12 @@ impl Wanted {
         self.entries.values().filter(open).count()
     }
 
+    fn mark(&mut self, target: &Target) {
+        if self.online {
+            self.dirty.push_back(target.clone());
+        }
+    }
+
     /// After an answer: is the target as wished now?
     fn look_again(&mut self, target: &Target) {
         let Some(entry) = self.entries.get(target) else {
@@ -249,7 +264,7 @@ impl Wanted {
         };
         match (entry.count, entry.server) {
             (0, Server::Absent) => self.remove(target),
-            (0, Server::Present) | (1.., Server::Absent) => self.dirty.push_back(target.clone()),
+            (0, Server::Present) | (1.., Server::Absent) => self.mark(target),
             _ => {}
         }
     }
@@ -280,6 +295,12 @@ mod tests {
         Target::Channel(name.into())
     }
 
+    fn online() -> Wanted {
+        let mut wanted = Wanted::default();
+        wanted.connected();
+        wanted
+    }
+
     fn confirm_all(wanted: &mut Wanted) -> Vec<Request> {
         let requests: Vec<_> = std::iter::from_fn(|| wanted.next_request()).collect();
         for request in &requests {
@@ -290,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_target_is_asked_for_once_and_given_up_with_its_last_subscription() {
-        let mut wanted = Wanted::default();
+        let mut wanted = online();
         let mut first = wanted.join(&channel("a"));
         let mut second = wanted.join(&channel("a"));
         assert!(first.try_recv().is_err());
@@ -309,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_wish_that_changes_while_a_request_is_on_its_way_wins() {
-        let mut wanted = Wanted::default();
+        let mut wanted = online();
         let _first = wanted.join(&channel("a"));
         let request = wanted.next_request().unwrap();
         let mut left = wanted.leave(&channel("a"));
@@ -327,13 +348,15 @@ mod tests {
 
     #[test]
     fn after_a_break_everything_wanted_is_asked_for_and_only_the_confirmed_has_a_gap() {
-        let mut wanted = Wanted::default();
+        let mut wanted = online();
         let _old = wanted.join(&channel("old"));
         confirm_all(&mut wanted);
         let mut new = wanted.join(&channel("new"));
         wanted.next_request();
         wanted.disconnected();
         assert_eq!(wanted.gaps(), 1);
+        assert_eq!(wanted.next_request(), None);
+        wanted.connected();
         let requests: Vec<_> = std::iter::from_fn(|| wanted.next_request()).collect();
         assert_eq!(requests.len(), 2);
         for request in requests {
@@ -346,7 +369,7 @@ mod tests {
 
     #[test]
     fn what_is_given_up_during_an_outage_is_not_asked_for_again() {
-        let mut wanted = Wanted::default();
+        let mut wanted = online();
         let _join = wanted.join(&channel("a"));
         confirm_all(&mut wanted);
         wanted.disconnected();
@@ -355,8 +378,18 @@ mod tests {
     }
 
     #[test]
-    fn stopping_answers_when_the_server_has_let_go_of_everything() {
+    fn attempts_during_an_outage_leave_nothing_behind() {
         let mut wanted = Wanted::default();
+        for _ in 0..1000 {
+            drop(wanted.join(&channel("a")));
+            assert!(wanted.leave(&channel("a")).try_recv().unwrap().is_ok());
+        }
+        assert!(wanted.is_empty() && wanted.dirty.is_empty());
+    }
+
+    #[test]
+    fn stopping_answers_when_the_server_has_let_go_of_everything() {
+        let mut wanted = online();
         let _join = wanted.join(&channel("a"));
         confirm_all(&mut wanted);
         let mut stopped = wanted.stop();
