@@ -17,6 +17,7 @@ pub enum Schema {
     Plain,
     /// Elastic Common Schema, <https://www.elastic.co/docs/reference/ecs>: `@timestamp`,
     /// `log.level`, `message`, `ecs.version`, `log.logger`, `labels.correlation_id`, `trace.id`.
+    /// Name the service as ECS does: `.field("service.name", ..)`.
     Ecs,
     /// OpenTelemetry's names for logs that are not sent over OTLP: `severity_text`,
     /// `severity_number`, `body`, `otel.scope.name`, `trace_id`, `span_id`, `trace_flags`.

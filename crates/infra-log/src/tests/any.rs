@@ -132,20 +132,20 @@ proptest! {
 
 #[test]
 fn every_line_of_many_threads_is_whole() {
-    let text = logged(json_settings(), |_| {
-        let dispatch = tracing::dispatcher::get_default(Clone::clone);
-        std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let dispatch = dispatch.clone();
-                scope.spawn(move || {
-                    tracing::dispatcher::with_default(&dispatch, || {
-                        for n in 0..500 {
-                            info!(thread, n, "line");
-                        }
+    for settings in [json_settings(), json_settings().queue_bytes(usize::MAX)] {
+        let text = logged(settings, |handle| {
+            let dispatch = tracing::dispatcher::get_default(Clone::clone);
+            let log = |thread| (0..1000).for_each(|n| info!(thread, n, "line"));
+            std::thread::scope(|scope| {
+                for thread in 0..8 {
+                    let dispatch = dispatch.clone();
+                    scope.spawn(move || {
+                        tracing::dispatcher::with_default(&dispatch, || log(thread));
                     });
-                });
-            }
+                }
+            });
+            handle.flush(std::time::Duration::from_secs(20)).unwrap();
         });
-    });
-    assert_eq!(text.lines().map(strict).count(), 2000);
+        assert_eq!(text.lines().map(strict).count(), 8000);
+    }
 }

@@ -17,6 +17,8 @@ use super::target::Target;
 use super::{Counters, DropNote};
 
 const MIN_BYTES: usize = 4096;
+/// The most that is allocated before there are lines.
+const ALLOCATED_BYTES: usize = 16 << 20;
 /// How long a line may wait for company.
 const LINGER: Duration = Duration::from_millis(1);
 
@@ -56,7 +58,7 @@ impl Queue {
     pub(super) fn start(target: Target, capacity: usize, note: DropNote) -> io::Result<Self> {
         let capacity = capacity.max(MIN_BYTES);
         let state = State {
-            lines: Vec::with_capacity(capacity),
+            lines: Vec::with_capacity(capacity.min(ALLOCATED_BYTES)),
             ..State::default()
         };
         let shared = Arc::new(Shared {
@@ -142,7 +144,7 @@ impl Shared {
     }
 
     fn run(&self, note: &DropNote) {
-        let mut batch = Vec::with_capacity(self.capacity);
+        let mut batch = Vec::with_capacity(self.capacity.min(ALLOCATED_BYTES));
         while let Some(dropped) = self.take(&mut batch) {
             if dropped > 0 {
                 note(&mut batch, dropped);
