@@ -43,7 +43,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use infra::graph::GraphRuntime;
-use infra::log::Output;
 use infra::resilience::BreakerConfig;
 use infra::{BoxError, Infrastructure};
 
@@ -73,15 +72,17 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<(), Failure> {
+    let progress = Progress::new();
+    let log_output = progress.log_output();
     let market = Arc::new(Market::load()?);
     let infra = Infrastructure::builder()
         .process_environment()
         // A line per node and per simulated fault would bury the results; LOG_LEVEL=INFO shows them.
         .default_setting("LOG_LEVEL", DEFAULT_LEVEL)
-        .log(|log| log.output(Output::Stderr).panic_hook(true))
+        .log(move |log| log.output(log_output).panic_hook(true))
         .start()
         .await?;
-    let ended = trade(&infra, market, options).await;
+    let ended = trade(&infra, market, options, &progress).await;
     infra.shutdown().await;
     ended
 }
@@ -91,6 +92,7 @@ async fn trade(
     infra: &Infrastructure,
     market: Arc<Market>,
     options: &Options,
+    progress: &Progress,
 ) -> Result<(), Failure> {
     let terms = options.terms(market.days());
     let store = DeskStore::new(infra.state(), &options.run_id);
@@ -121,7 +123,7 @@ async fn trade(
         store,
         channels,
     };
-    let ledger = until_done(infra, &desk, ledger).await?;
+    let ledger = until_done(infra, &desk, ledger, progress).await?;
 
     let books = desk.books().await?;
     portfolio.settle(&books).await;
@@ -191,12 +193,14 @@ fn bots(
     tickers.iter().map(bot).collect()
 }
 
+/// Trades until the last day, or until a signal asks to stop.
 async fn until_done(
     infra: &Infrastructure,
     desk: &Desk,
     ledger: Ledger,
+    bar: &Progress,
 ) -> Result<Ledger, Failure> {
-    let bar = Progress::new(desk.terms.days, ledger.next_day);
+    bar.begin(desk.terms.days, ledger.next_day);
     let progress = |ledger: &Ledger| {
         let last = ledger.next_day.saturating_sub(1);
         bar.day(ledger.next_day, desk.market.date(last));

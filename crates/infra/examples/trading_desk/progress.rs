@@ -1,26 +1,32 @@
 //! A progress bar on a terminal, and nothing in a pipe.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use infra::log::Output;
 
 pub struct Progress {
     bar: ProgressBar,
 }
 
 impl Progress {
-    /// A bar over `days`, of which `done` are done already.
-    pub fn new(days: usize, done: usize) -> Progress {
-        let bar = ProgressBar::new(days as u64);
-        bar.set_draw_target(match io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr_with_hz(10),
-            false => ProgressDrawTarget::hidden(),
-        });
+    /// A bar that is shown once [`begin`](Self::begin) is called.
+    pub fn new() -> Progress {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} days {msg} {eta}") {
             bar.set_style(style);
         }
-        bar.set_position(done as u64);
         Progress { bar }
+    }
+
+    /// Shows the bar over `days`, of which `done` are done already.
+    pub fn begin(&self, days: usize, done: usize) {
+        self.bar.set_length(days as u64);
+        self.bar.set_position(done as u64);
+        if io::stderr().is_terminal() {
+            self.bar
+                .set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        }
     }
 
     pub fn day(&self, done: usize, date: &str) {
@@ -32,5 +38,25 @@ impl Progress {
 
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+
+    /// The standard error output for the log. On a terminal the bar gives way to each line.
+    pub fn log_output(&self) -> Output {
+        match io::stderr().is_terminal() {
+            true => Output::Custom(Box::new(Beside(self.bar.clone()))),
+            false => Output::Stderr,
+        }
+    }
+}
+
+struct Beside(ProgressBar);
+
+impl Write for Beside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
