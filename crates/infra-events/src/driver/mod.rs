@@ -34,6 +34,12 @@ pub trait EventDriver: Send + Sync + 'static {
         false
     }
 
+    /// True when the driver ends every publish within the publish timeout by itself. The bus then
+    /// spares a timer for each.
+    fn bounds_publish(&self) -> bool {
+        false
+    }
+
     /// Publishes. The bus bounds the time by dropping the future.
     fn publish<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<PublishLevel>>;
 

@@ -131,6 +131,10 @@ impl EventDriver for RedisDriver {
         });
     }
 
+    fn bounds_publish(&self) -> bool {
+        true
+    }
+
     fn publish<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<PublishLevel>> {
         Box::pin(async move {
             let text = envelope::encode(event, self.envelope);

@@ -2,6 +2,7 @@
 //! restores for ever, asks the server for what is wanted, and hands in what arrives.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use infra_core::{Class, Classify};
 use infra_redis::{
     ConnectError, ConnectFault, Push, RedisOptions, RedisUrl, Reply, Subscriber, SubscriberCommand,
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::config::Pace;
 use super::wanted::Request;
@@ -114,6 +115,7 @@ struct Session<'a> {
     /// What was asked and not answered yet, oldest first; the server answers in this order.
     in_flight: VecDeque<(Asked, Instant)>,
     heard: Instant,
+    timer: Pin<Box<Sleep>>,
     retry_refused: Option<Instant>,
     /// Targets of an earlier connection that are confirmed again.
     gaps: Vec<Target>,
@@ -138,6 +140,7 @@ impl<'a> Session<'a> {
             connection,
             in_flight: VecDeque::new(),
             heard: Instant::now(),
+            timer: Box::pin(sleep(Duration::ZERO)),
             retry_refused: None,
             gaps: Vec::new(),
             lost,
@@ -147,6 +150,7 @@ impl<'a> Session<'a> {
 
     /// Returns why the connection ended.
     async fn run(mut self) -> String {
+        self.set_timer();
         loop {
             self.note_restored();
             if let Err(reason) = self.step().await {
@@ -157,7 +161,6 @@ impl<'a> Session<'a> {
 
     async fn step(&mut self) -> Result<(), String> {
         self.ask_for_what_is_wanted().await?;
-        let check_at = self.next_check();
         tokio::select! {
             push = self.connection.next() => {
                 let push = push.map_err(|error| error.to_string())?;
@@ -179,11 +182,12 @@ impl<'a> Session<'a> {
                 }
                 if arrivals.refused {
                     self.retry_refused = Some(Instant::now() + self.refusal_pause());
+                    self.set_timer();
                 }
                 self.heard = Instant::now();
             }
             () = self.desk.changed.notified() => {}
-            () = sleep_until(check_at) => self.check()?,
+            () = self.timer.as_mut() => self.check()?,
         }
         Ok(())
     }
@@ -196,6 +200,7 @@ impl<'a> Session<'a> {
             };
             self.connection.queue(request.command().0);
             self.in_flight.push_back((Asked::Request(request), now));
+            self.set_timer();
         }
         if self.connection.is_flushed() {
             return Ok(());
@@ -219,8 +224,26 @@ impl<'a> Session<'a> {
         self.retry_refused.map_or(alive, |at| at.min(alive))
     }
 
+    /// The timer is set when something is asked and when it has fired, not with every arrival: it
+    /// may fire early, and then finds nothing to do.
+    fn set_timer(&mut self) {
+        let at = self.next_check();
+        self.timer.as_mut().reset(at);
+    }
+
+    /// Called when the timer has fired.
     fn check(&mut self) -> Result<(), String> {
         let now = Instant::now();
+        let outcome = if self.next_check() <= now {
+            self.check_due(now)
+        } else {
+            Ok(())
+        };
+        self.set_timer();
+        outcome
+    }
+
+    fn check_due(&mut self, now: Instant) -> Result<(), String> {
         if self.retry_refused.is_some_and(|at| at <= now) {
             self.retry_refused = None;
             self.desk.lock().wanted.retry_refused();
