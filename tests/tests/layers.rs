@@ -147,7 +147,7 @@ fn every_library_crate_has_its_layer() {
 
 #[test]
 fn state_alone_has_no_client_no_http_and_no_tls() {
-    let crates = crates_of("infra-state", &["--no-default-features"]);
+    let crates = crates_of("infra", &["--no-default-features", "--features", "state"]);
     assert!(crates.contains("infra-state"), "{crates:?}");
     let hosted: Vec<_> = HOSTED
         .iter()

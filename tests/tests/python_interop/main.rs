@@ -12,5 +12,6 @@
     missing_docs
 )]
 
+mod events;
 mod peer;
 mod state;
