@@ -6,6 +6,7 @@
 //!   again, and the [shared one](servers::shared_redis_url) for tests that only need *some* server;
 //! - [`raw`]: the Redis protocol over a bare socket, to look at a server without the code under
 //!   test;
+//! - [`desk`]: runs of the example `trading_desk`, as processes;
 //! - [`tls`]: a certificate authority and a server certificate for one test run.
 //!
 //! The library needs nothing but the standard library, so that `xtask` can use it too. What a suite
@@ -31,6 +32,7 @@
     reason = "test support: a failure has to fail the test at once; addresses come from outside"
 )]
 
+pub mod desk;
 pub mod raw;
 pub mod servers;
 pub mod tls;

@@ -1,0 +1,137 @@
+//! The digest survives whatever is killed, and whenever.
+
+use std::time::{Duration, Instant};
+
+use infra_tests::desk::{Desk, Running};
+use infra_tests::raw::RawClient;
+use infra_tests::servers::{RedisConfig, RedisServer, shared_redis_url, unique_name};
+use serde_json::Value;
+
+/// Long enough for faults of the exchange, an open breaker, a halt and its clearing.
+const DAYS: u32 = 260;
+const KILLS: u64 = 10;
+
+fn digest_on_memory() -> String {
+    Desk::new(DAYS).run().digest().to_owned()
+}
+
+/// The day that the run would start with if it were resumed now; 0 before the first.
+fn next_day(client: &mut RawClient, run: &str) -> u64 {
+    let text = client.text(&["GET", &format!("desk/{run}:ledger")]);
+    serde_json::from_str::<Value>(&text).map_or(0, |ledger| ledger["next_day"].as_u64().unwrap())
+}
+
+/// Waits until the stored ledger has reached `day`, or the run has ended.
+fn reach(day: u64, client: &mut RawClient, run: &str, desk: &mut Running) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while next_day(client, run) < day && !desk.ended() {
+        assert!(Instant::now() < end, "day {day} is never reached");
+    }
+}
+
+/// A run's name of at most 32 characters.
+fn run_name() -> String {
+    let name = unique_name("k").replace(|c: char| !c.is_ascii_alphanumeric(), "");
+    name.chars().take(32).collect()
+}
+
+fn forget(client: &mut RawClient, run: &str) {
+    for folder in ["", "/exchange"] {
+        let keys = client.text(&["KEYS", &format!("desk/{run}{folder}:*")]);
+        keys.split_whitespace()
+            .for_each(|key| drop(client.text(&["DEL", key])));
+    }
+}
+
+#[test]
+fn digest_is_the_same_on_memory_and_on_redis() {
+    let (url, run) = (shared_redis_url(), run_name());
+    let finished = Desk::new(DAYS).redis(&url).arg("--run-id").arg(&run).run();
+    assert_eq!(finished.digest(), digest_on_memory());
+    forget(&mut RawClient::from_url(&url).unwrap(), &run);
+}
+
+#[test]
+fn resume_without_an_earlier_run_starts_at_the_beginning() {
+    let finished = Desk::new(30).arg("--resume").run();
+    assert_eq!(finished.digest(), Desk::new(30).run().digest());
+}
+
+#[test]
+fn digest_is_the_same_when_the_process_is_killed_at_ten_random_points() {
+    let (url, run) = (shared_redis_url(), run_name());
+    let mut client = RawClient::from_url(&url).unwrap();
+    let start = || {
+        Desk::new(DAYS)
+            .redis(&url)
+            .arg("--resume")
+            .arg("--run-id")
+            .arg(&run)
+            .spawn()
+    };
+    let mut days: Vec<u64> = (0..KILLS).map(|_| random(u64::from(DAYS) - 10)).collect();
+    days.sort_unstable();
+    let mut killed = 0;
+    for day in &days {
+        let mut desk = start();
+        reach(*day, &mut client, &run, &mut desk);
+        // Anywhere within the day's five executions.
+        std::thread::sleep(Duration::from_micros(random(4000)));
+        killed += u32::from(!desk.ended());
+        desk.kill();
+    }
+    println!("killed {killed} times, around the days {days:?}");
+    assert!(
+        killed >= 5,
+        "the run was over before it could be killed: {days:?}"
+    );
+    let finished = start().finish();
+    assert_eq!(
+        finished.digest(),
+        digest_on_memory(),
+        "killed around the days {days:?}"
+    );
+    forget(&mut client, &run);
+}
+
+#[test]
+fn digest_is_the_same_when_the_server_is_killed_under_load() {
+    let mut server = RedisServer::start(RedisConfig::new().append_only());
+    let desk = Desk::new(DAYS)
+        .redis(&server.url())
+        .env("LOG_LEVEL", "INFO");
+    let mut desk = desk.env("LOG_FORMAT", "json").spawn();
+    for day in [60, 150] {
+        reach(day, &mut server.client(), "main", &mut desk);
+        assert!(
+            !desk.ended(),
+            "the run was over before the server was killed"
+        );
+        server.kill();
+        // Long enough for the first attempts to connect anew to be refused.
+        std::thread::sleep(Duration::from_millis(300));
+        server.restart();
+    }
+    let finished = desk.finish();
+    assert_eq!(finished.digest(), digest_on_memory());
+    // Two connections of the events and one of the state, twice: never a line per call.
+    let count = |word: &str| {
+        finished
+            .stderr
+            .lines()
+            .filter(|line| line.contains(word))
+            .count()
+    };
+    let (lost, restored) = (
+        count("connection to redis lost"),
+        count("connection to redis restored"),
+    );
+    assert!((2..=6).contains(&lost), "{lost} lines say lost");
+    assert!((2..=6).contains(&restored), "{restored} lines say restored");
+}
+
+/// A number below `limit`, another one each time.
+fn random(limit: u64) -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish() % limit
+}
