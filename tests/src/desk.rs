@@ -209,8 +209,8 @@ impl Finished {
     }
 }
 
-/// The example's program: beside the running test, as `cargo test --workspace` and nextest build it,
-/// else built now.
+/// The example's program: beside the running test, as `cargo test --workspace` and nextest build
+/// it, else built now.
 fn program() -> PathBuf {
     let own = std::env::current_exe().expect("the test is a program");
     let folder = own
