@@ -18,6 +18,9 @@ use crate::link::{Core, Link, LinkStatus};
 use crate::options::RedisOptions;
 use crate::supervisor::{dial_into, supervise};
 
+/// Beyond this a deadline is none; and the clock's arithmetic has an end.
+const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// What a call does to the server's data; decides what a lost answer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -167,7 +170,7 @@ impl Connection {
         limit: Duration,
     ) -> Result<Value, RedisFault> {
         let core = &self.handle.core;
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + limit.min(LONGEST_LIMIT);
         let mut generation = 0;
         loop {
             let mut connection;

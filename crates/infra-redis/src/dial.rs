@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use infra_core::BoxFuture;
+use infra_core::context::spawn_blocking;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, cmd};
 use rustls::pki_types::ServerName;
@@ -160,8 +161,13 @@ impl<'a> Attempt<'a> {
     }
 
     async fn tls(&self, tcp: TcpStream) -> Result<RedisStream, ConnectError> {
-        let config = tls::client_config(self.options)
-            .map_err(|message| ConnectError::new(ConnectFault::Config, self.url, message))?;
+        let options = self.options.clone();
+        let unusable = |message| ConnectError::new(ConnectFault::Config, self.url, message);
+        // Reads files: the trust store or the CA file.
+        let config = spawn_blocking(move || tls::client_config(&options))
+            .await
+            .map_err(|error| unusable(error.to_string()))?
+            .map_err(unusable)?;
         let name = ServerName::try_from(self.url.host().to_owned()).map_err(|error| {
             let message = format!("the host is no name for TLS: {error}");
             ConnectError::new(ConnectFault::Tls, self.url, message)
@@ -239,5 +245,87 @@ impl AsyncWrite for RedisStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         forward!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use infra_core::{Class, Classify};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The fault met at a server that answers whatever it is sent with `answer` and hangs up.
+    async fn fault_at(answer: &'static [u8]) -> ConnectError {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        infra_core::context::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+        });
+        let options = RedisOptions::parse(&format!("redis://127.0.0.1:{port}"))
+            .unwrap()
+            .connect_timeout(Duration::from_secs(5));
+        match multiplexed(&options).await {
+            Ok(_) => panic!("connected"),
+            Err(error) => error,
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_no_greeting_have_their_fault() {
+        for (answer, fault, class) in [
+            (
+                &b"-LOADING Redis is loading\r\n"[..],
+                ConnectFault::NotReady,
+                Class::Transient,
+            ),
+            (
+                b"-ERR max number of clients reached\r\n",
+                ConnectFault::NotReady,
+                Class::Transient,
+            ),
+            (
+                b"-NOAUTH Authentication required.\r\n",
+                ConnectFault::Auth,
+                Class::Permanent,
+            ),
+            (
+                b"-DENIED protected mode\r\n",
+                ConnectFault::Protocol,
+                Class::Transient,
+            ),
+            (
+                b"HTTP/1.1 400 Bad Request\r\n\r\n",
+                ConnectFault::Protocol,
+                Class::Transient,
+            ),
+            (b"", ConnectFault::Protocol, Class::Transient),
+        ] {
+            let error = fault_at(answer).await;
+            let shown = format!("{} -> {error}", String::from_utf8_lossy(answer));
+            assert_eq!(error.fault(), fault, "{shown}");
+            assert_eq!(error.class(), class, "{shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn missing_rights_to_ping_are_no_fault() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        infra_core::context::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let refusal = b"-NOPERM no permission for 'ping'\r\n";
+            while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {
+                stream.write_all(refusal).await.unwrap();
+            }
+        });
+        let options = RedisOptions::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
+        let live = multiplexed(&options).await;
+        assert!(live.is_ok());
     }
 }

@@ -34,16 +34,21 @@ pub struct RedisOptions {
 impl RedisOptions {
     /// The defaults for `url`; TLS settings and client name are taken from its parameters.
     pub fn new(url: RedisUrl) -> Self {
-        RedisOptions {
+        let name = url.client_name().map(str::to_owned);
+        let options = RedisOptions {
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(30),
             backoff: Backoff::default(),
             lazy: false,
-            client_name: url.client_name().map(str::to_owned),
+            client_name: None,
             ca_file: url.ca_file().cloned(),
             insecure: url.is_insecure(),
             url,
+        };
+        match name {
+            Some(name) => options.client_name(name),
+            None => options,
         }
     }
 
@@ -61,10 +66,10 @@ impl RedisOptions {
     }
 
     /// The limit for one attempt to connect: name lookup, TCP, TLS and login together. Default
-    /// 5 s, at least 1 ms.
+    /// 5 s, from 1 ms to an hour.
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = limit.max(Duration::from_millis(1));
+        self.connect_timeout = limit.clamp(Duration::from_millis(1), Duration::from_secs(3600));
         self
     }
 

@@ -142,6 +142,9 @@ async fn connect_again(
             Err(error) => error,
         };
         debug!(backend = "redis", %error, attempt, "cannot reconnect yet");
+        if outage.is_none() && attempt == 0 {
+            warn!(backend = "redis", %error, "redis cannot be reached yet, trying on");
+        }
         let permanent = (error.class() == Class::Permanent).then_some(error.fault());
         if permanent.is_some() && permanent != refused {
             warn!(backend = "redis", %error, "redis refuses the connection: this needs a person");

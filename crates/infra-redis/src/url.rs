@@ -324,4 +324,21 @@ mod tests {
             assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_without_a_panic(text in ".{0,60}") {
+            let _ = RedisUrl::parse(&text);
+            let _ = RedisUrl::parse(&format!("redis://{text}"));
+        }
+
+        #[test]
+        fn s61_any_encoded_password_is_read_and_never_shown(password in "[ -~]{1,20}canary") {
+            let encoded: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let url = RedisUrl::parse(&format!("rediss://u:{encoded}@h")).unwrap();
+            proptest::prop_assert_eq!(url.password().unwrap().expose(), &password);
+            let shown = format!("{url} {url:?}");
+            proptest::prop_assert!(!shown.contains("canary"));
+        }
+    }
 }

@@ -200,15 +200,17 @@ impl Shard {
     /// among them if need be.
     fn live(&mut self, hash: u64, key: &str, clock: &dyn Clock) -> Option<&mut Entry> {
         self.sweep(REMOVED_IN_PASSING, clock);
-        let expired = match self.table.find(hash, |entry| *entry.key == *key) {
-            None => return None,
-            Some(entry) => entry.expires.is_some_and(|(at, _)| at <= clock.now()),
-        };
-        if expired {
-            self.remove(hash, key);
+        let Ok(found) = self.table.find_entry(hash, |entry| *entry.key == *key) else {
             return None;
+        };
+        match found.get().expires {
+            Some(expires) if expires.0 <= clock.now() => {
+                found.remove();
+                self.expiries.remove(&expires);
+                None
+            }
+            _ => Some(found.into_mut()),
         }
-        self.table.find_mut(hash, |entry| *entry.key == *key)
     }
 
     fn insert(&mut self, hash: u64, key: &str, value: Bytes, at: Option<MonoTime>) {

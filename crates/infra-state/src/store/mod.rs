@@ -181,7 +181,8 @@ impl StateStore {
 
     fn value(&self, operation: &'static str, key: &str, value: Vec<u8>) -> Result<Bytes> {
         self.check_size(operation, key, value.len())?;
-        Ok(Bytes::from(value))
+        // Without the spare room that the encoder left: memory keeps these bytes.
+        Ok(Bytes::from(value.into_boxed_slice()))
     }
 
     fn check_size(&self, operation: &'static str, key: &str, bytes: usize) -> Result<()> {
@@ -215,7 +216,13 @@ impl Shared {
                 Err(_) => Err(timed_out(effect, limit)),
             }
         };
-        result.map_err(|cause| self.error(operation, key, cause))
+        result.map_err(|cause| {
+            let cause = match effect {
+                Effect::Read => cause.with_outcome(Outcome::NotApplied),
+                Effect::Write => cause,
+            };
+            self.error(operation, key, cause)
+        })
     }
 
     pub(crate) fn check_open(&self, operation: &'static str, key: Option<&str>) -> Result<()> {

@@ -32,24 +32,24 @@ impl StoreOptions {
         }
     }
 
-    /// The deadline of `get`, `exists`, `ttl` and `ping`. At least 1 ms.
+    /// The deadline of `get`, `exists`, `ttl` and `ping`. From 1 ms to a day.
     #[must_use]
     pub const fn read_timeout(mut self, limit: Duration) -> Self {
-        self.read_timeout = at_least_one_ms(limit);
+        self.read_timeout = bounded(limit);
         self
     }
 
-    /// The deadline of calls that write one key. At least 1 ms.
+    /// The deadline of calls that write one key. From 1 ms to a day.
     #[must_use]
     pub const fn write_timeout(mut self, limit: Duration) -> Self {
-        self.write_timeout = at_least_one_ms(limit);
+        self.write_timeout = bounded(limit);
         self
     }
 
-    /// The deadline of calls over many keys, and of each page of a scan. At least 1 ms.
+    /// The deadline of calls over many keys, and of each page of a scan. From 1 ms to a day.
     #[must_use]
     pub const fn bulk_timeout(mut self, limit: Duration) -> Self {
-        self.bulk_timeout = at_least_one_ms(limit);
+        self.bulk_timeout = bounded(limit);
         self
     }
 
@@ -76,9 +76,13 @@ impl Default for StoreOptions {
     }
 }
 
-const fn at_least_one_ms(limit: Duration) -> Duration {
+/// From 1 ms to a day: a call without an end is what deadlines are there to prevent.
+const fn bounded(limit: Duration) -> Duration {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     if limit.as_nanos() < 1_000_000 {
         Duration::from_millis(1)
+    } else if limit.as_nanos() > DAY.as_nanos() {
+        DAY
     } else {
         limit
     }
