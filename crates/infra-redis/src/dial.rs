@@ -2,8 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use infra_core::BoxFuture;
@@ -12,28 +10,18 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, cmd};
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::connect_error::{ConnectError, ConnectFault};
 use crate::options::RedisOptions;
+use crate::stream::{RedisStream, Transport};
 use crate::tls;
 use crate::url::RedisUrl;
 
 /// Requests that may wait in the client before a caller must wait to hand one over.
 const QUEUE: usize = 1024;
-
-/// A TCP or TLS stream to a server.
-#[derive(Debug)]
-pub(crate) enum RedisStream {
-    /// Plain TCP.
-    Tcp(TcpStream),
-    /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
-}
 
 /// A connection and its driver.
 pub(crate) type Live = (MultiplexedConnection, BoxFuture<'static, ()>);
@@ -120,7 +108,7 @@ impl<'a> Attempt<'a> {
         if self.url.is_tls() {
             self.tls(tcp).await
         } else {
-            Ok(RedisStream::Tcp(tcp))
+            Ok(RedisStream::new(Transport::Tcp(tcp)))
         }
     }
 
@@ -174,7 +162,7 @@ impl<'a> Attempt<'a> {
         })?;
         let handshake = TlsConnector::from(config).connect(name, tcp);
         match timeout_at(self.deadline, handshake).await {
-            Ok(Ok(stream)) => Ok(RedisStream::Tls(Box::new(stream))),
+            Ok(Ok(stream)) => Ok(RedisStream::new(Transport::Tls(Box::new(stream)))),
             Ok(Err(error)) => Err(ConnectError::tls(self.url, error)),
             // A server without TLS waits for the end of what it takes for a command.
             Err(_) => Err(self.late("the TLS handshake (does this port speak TLS?)")),
@@ -203,49 +191,6 @@ fn prepare(stream: &TcpStream, idle: Duration) -> io::Result<()> {
         .with_time(idle)
         .with_interval(Duration::from_secs(10));
     SockRef::from(stream).set_tcp_keepalive(&probes)
-}
-
-macro_rules! forward {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            RedisStream::Tcp($stream) => {
-                let $stream = Pin::new($stream);
-                $call
-            }
-            RedisStream::Tls($stream) => {
-                let $stream = Pin::new($stream);
-                $call
-            }
-        }
-    };
-}
-
-impl AsyncRead for RedisStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        forward!(self, stream => stream.poll_read(cx, buffer))
-    }
-}
-
-impl AsyncWrite for RedisStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        forward!(self, stream => stream.poll_write(cx, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, stream => stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, stream => stream.poll_shutdown(cx))
-    }
 }
 
 #[cfg(test)]

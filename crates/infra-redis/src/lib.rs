@@ -32,7 +32,7 @@
 //! - `url`: [`RedisUrl`]; `options`: [`RedisOptions`]; `backoff`: [`Backoff`]
 //! - `subscriber`: [`Subscriber`], a connection for subscriptions; `resp`: its protocol
 //! - `dial`: one attempt to connect, ending in a stream or a multiplexed connection; `tls`: the
-//!   session's settings
+//!   session's settings; `stream`: the bytes, small writes gathered
 //! - `connection`: [`Connection`], what callers hold; `link`: the state shared with its
 //!   supervisor; `supervisor`: the task that keeps it alive
 //! - `fault`: [`RedisFault`], errors of calls; `connect_error`: [`ConnectError`]
@@ -48,6 +48,7 @@ mod fault;
 mod link;
 mod options;
 mod resp;
+mod stream;
 mod subscriber;
 mod supervisor;
 mod tls;

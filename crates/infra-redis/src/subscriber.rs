@@ -13,10 +13,11 @@ use redis::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::connect_error::{ConnectError, ConnectFault};
-use crate::dial::{Attempt, RedisStream};
+use crate::dial::Attempt;
 use crate::fault::{RedisFault, classify_reply};
 use crate::options::RedisOptions;
 use crate::resp::{self, Frame};
+use crate::stream::RedisStream;
 
 /// How much is asked of the socket at once.
 const READ_SIZE: usize = 64 * 1024;
