@@ -16,18 +16,22 @@ use tokio_rustls::TlsConnector;
 
 use crate::connect_error::{ConnectError, ConnectFault};
 use crate::options::RedisOptions;
-use crate::stream::{RedisStream, Transport};
+use crate::stream::{AtEnd, RedisStream, Transport};
 use crate::tls;
 use crate::url::RedisUrl;
 
 /// Requests that may wait in the client before a caller must wait to hand one over.
 const QUEUE: usize = 1024;
 
-/// A connection and its driver.
-pub(crate) type Live = (MultiplexedConnection, BoxFuture<'static, ()>);
+/// A multiplexed connection that is logged in and has answered a PING.
+pub(crate) struct Live {
+    pub(crate) connection: MultiplexedConnection,
+    /// Moves the bytes, and ends when the connection does.
+    pub(crate) driver: BoxFuture<'static, ()>,
+    pub(crate) at_end: AtEnd,
+}
 
-/// A multiplexed connection that is logged in and has answered a PING, and its driver: the future
-/// that moves the bytes and ends when the connection does.
+/// Connects and logs in.
 pub(crate) async fn multiplexed(options: &RedisOptions) -> Result<Live, ConnectError> {
     let attempt = Attempt::new(options);
     let stream = attempt.open().await?;
@@ -43,6 +47,7 @@ async fn log_in(options: &RedisOptions, stream: RedisStream) -> Result<Live, Red
         .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_pipeline_buffer_size(QUEUE);
+    let at_end = stream.at_end();
     let (mut connection, driver) =
         MultiplexedConnection::new_with_config(&credentials(options), stream, config).await?;
     let mut driver: BoxFuture<'static, ()> = Box::pin(driver);
@@ -51,7 +56,11 @@ async fn log_in(options: &RedisOptions, stream: RedisStream) -> Result<Live, Red
         greeted = greet(options, &mut connection) => greeted?,
         () = &mut driver => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
     }
-    Ok((connection, driver))
+    Ok(Live {
+        connection,
+        driver,
+        at_end,
+    })
 }
 
 async fn greet(

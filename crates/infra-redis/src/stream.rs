@@ -1,7 +1,9 @@
 //! The bytes of a connection.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,13 +24,17 @@ const PAUSE: u8 = 64;
 /// that saves a third of the processor time of a call. Unlike Nagle's algorithm, which is off, it
 /// never waits for the network. Where it brings nothing, as with a single caller, it is left out
 /// and only tried from time to time.
-#[derive(Debug)]
 pub(crate) struct RedisStream {
     transport: Transport,
     turn: Turn,
     barren: u8,
     pause: u8,
+    at_end: AtEnd,
 }
+
+/// Called when the stream ends or fails, before anybody who waits for an answer is told. Without
+/// it a caller who was told could make the next call on the same dead connection.
+pub(crate) type AtEnd = Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>;
 
 #[derive(Debug)]
 pub(crate) enum Transport {
@@ -52,6 +58,17 @@ impl RedisStream {
             turn: Turn::Fresh,
             barren: 0,
             pause: 0,
+            at_end: AtEnd::default(),
+        }
+    }
+
+    pub(crate) fn at_end(&self) -> AtEnd {
+        self.at_end.clone()
+    }
+
+    fn ended(&self) {
+        if let Some(tell) = self.at_end.get() {
+            tell();
         }
     }
 
@@ -80,9 +97,17 @@ impl RedisStream {
     }
 }
 
+impl fmt::Debug for RedisStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStream")
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}
+
 macro_rules! forward {
     ($self:ident, $stream:ident => $call:expr) => {
-        match &mut $self.get_mut().transport {
+        match &mut $self.transport {
             Transport::Tcp($stream) => {
                 let $stream = Pin::new($stream);
                 $call
@@ -97,11 +122,19 @@ macro_rules! forward {
 
 impl AsyncRead for RedisStream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        forward!(self, stream => stream.poll_read(cx, buffer))
+        let before = buffer.filled().len();
+        let read = forward!(self, stream => stream.poll_read(cx, buffer));
+        let nothing = buffer.filled().len() == before && buffer.remaining() > 0;
+        match &read {
+            Poll::Ready(Ok(())) if !nothing => {}
+            Poll::Ready(_) => self.ended(),
+            Poll::Pending => {}
+        }
+        read
     }
 }
 
@@ -115,7 +148,11 @@ impl AsyncWrite for RedisStream {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        forward!(self, stream => stream.poll_write(cx, bytes))
+        let written = forward!(self, stream => stream.poll_write(cx, bytes));
+        if matches!(written, Poll::Ready(Err(_))) {
+            self.ended();
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -123,7 +160,7 @@ impl AsyncWrite for RedisStream {
         forward!(self, stream => stream.poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         forward!(self, stream => stream.poll_shutdown(cx))
     }
 }

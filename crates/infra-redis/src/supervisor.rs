@@ -29,7 +29,11 @@ pub(crate) async fn dial_into(
     Ok(())
 }
 
-fn put_into_use(core: &Arc<Core>, (connection, driver): dial::Live, generation: u64) {
+fn put_into_use(core: &Arc<Core>, live: dial::Live, generation: u64) {
+    let lost = LostOnDrop(core.clone(), generation);
+    let at_end = LostOnDrop(core.clone(), generation);
+    let _ = live.at_end.set(Box::new(move || at_end.tell()));
+    let connection = live.connection;
     let taken = core.link.send_if_modified(|link| {
         let open = !matches!(link, Link::Closed { .. });
         if open {
@@ -41,11 +45,10 @@ fn put_into_use(core: &Arc<Core>, (connection, driver): dial::Live, generation: 
         open
     });
     if taken {
-        let core = core.clone();
         spawn_detached(async move {
             // Also when the client library panics: nobody may wait for a connection that is gone.
-            let _lost = LostOnDrop(core, generation);
-            driver.await;
+            let _lost = lost;
+            live.driver.await;
         });
     }
 }
@@ -180,9 +183,15 @@ fn note_failure(
 
 struct LostOnDrop(Arc<Core>, u64);
 
+impl LostOnDrop {
+    fn tell(&self) {
+        self.0.lost(self.1, "the server closed the connection");
+    }
+}
+
 impl Drop for LostOnDrop {
     fn drop(&mut self) {
-        self.0.lost(self.1, "the server closed the connection");
+        self.tell();
     }
 }
 
