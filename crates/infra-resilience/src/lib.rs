@@ -26,6 +26,7 @@
 //! | most answers are quick, some very late | [`Hedge`] | asks again beside the late call |
 //! | an old answer is better than none | [`with_fallback`] | asks a second source |
 //! | several of these | [`Pipeline`] | puts them around a call in the order that works |
+//! | nobody knows whether all this works | [`Chaos`] | makes faults on purpose, repeatable by a seed |
 //! | the program is built of tower services | `tower` (a feature) | the same pieces as layers |
 //!
 //! Each type's page has a runnable example.
@@ -58,7 +59,8 @@
 //!
 //! # Layout
 //! - [`breaker`], [`retry`], [`limit`], [`pipeline`]: the pieces that need more than one file.
-//! - `timeout`, `bulkhead`, `hedge`, `fallback`, `budget`, `throttle`: the others.
+//! - `timeout`, `bulkhead`, `hedge`, `fallback`, `budget`, `throttle`, `chaos`: the
+//!   others.
 //! - `call_error`: [`CallError`], the one flat error of calls through several pieces.
 //! - `turnstile`: the queue, first come first served, of bulkhead and limiter.
 //! - `keyed`: the bounded map of the registries.
@@ -72,6 +74,7 @@ pub mod breaker;
 mod budget;
 mod bulkhead;
 mod call_error;
+mod chaos;
 mod config_error;
 mod fallback;
 mod hedge;
@@ -92,6 +95,7 @@ pub use breaker::{
 pub use budget::{BudgetedCall, RetryBudget};
 pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadPermit};
 pub use call_error::{CallError, RejectReason, RejectedBy, Rejection};
+pub use chaos::{Chaos, ChaosBuilder, ChaosFault};
 pub use config_error::ConfigError;
 pub use fallback::{FallbackError, with_fallback};
 pub use hedge::{Hedge, HedgeBuilder};
