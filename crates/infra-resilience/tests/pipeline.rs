@@ -273,6 +273,41 @@ async fn a_full_bulkhead_is_no_failure_of_the_other_side() {
 }
 
 #[tokio::test]
+async fn every_repetition_takes_a_turn_at_the_rate_limiter() {
+    let clock = ManualClock::new();
+    let limiter = RateLimiter::builder("l").quota(Quota::strict(2, secs(2)));
+    let limiter = limiter.clock(clock.shared()).build().unwrap();
+    let pipeline = pipeline(&clock)
+        .rate_limiter(limiter)
+        .retry(retry(&clock).build().unwrap())
+        .build()
+        .unwrap();
+    let call = async move { pipeline.call(|| ready(Err::<(), _>(Fault::Down))).await };
+    ends(&clock, call).await.unwrap_err();
+    assert_eq!(
+        clock.now().as_nanos(),
+        secs(2).as_nanos() as u64,
+        "the third attempt waited"
+    );
+}
+
+#[tokio::test]
+async fn a_rejected_attempt_gives_its_turn_back() {
+    let clock = ManualClock::new();
+    let limiter = RateLimiter::builder("l").quota(Quota::strict(1, secs(60)));
+    let limiter = limiter.clock(clock.shared()).build().unwrap();
+    let breaker = breaker(&clock);
+    let builder = pipeline(&clock).rate_limiter(limiter.clone());
+    let pipeline = builder.breaker(breaker.clone()).build().unwrap();
+    breaker.isolate();
+    pipeline
+        .call(|| ready(Ok::<_, Fault>(())))
+        .await
+        .unwrap_err();
+    limiter.try_acquire(1).unwrap();
+}
+
+#[tokio::test]
 async fn a_budget_is_not_charged_for_rejections() {
     let clock = ManualClock::new();
     let budget = RetryBudget::windowed(1.0, secs(60), 5).unwrap();

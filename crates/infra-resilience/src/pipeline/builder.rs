@@ -38,8 +38,8 @@ impl PipelineBuilder {
         }
     }
 
-    /// Outermost: how many calls may begin in a time. The wait for a turn is not part of the
-    /// total time.
+    /// Outermost: how many attempts may begin in a time. The first wait for a turn is not part of
+    /// the total time; those of repetitions are.
     #[must_use]
     pub fn rate_limiter(mut self, limiter: RateLimiter) -> Self {
         self.layers.limiter = Some(limiter);

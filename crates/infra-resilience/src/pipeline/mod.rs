@@ -10,6 +10,7 @@ mod presets;
 mod registry;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +33,8 @@ pub use registry::PipelineRegistry;
 ///
 /// The order is fixed, outermost first: rate limiter, total timeout, retry, hedge, breaker,
 /// bulkhead, attempt timeout, call. Each attempt, hedged ones too, passes the breaker and the
-/// bulkhead on its own.
+/// bulkhead on its own, and each repetition waits for a turn of its own at the rate limiter: the
+/// other side counts them too.
 ///
 /// ```
 /// use std::time::Duration;
@@ -105,9 +107,10 @@ impl Pipeline {
             limiter.acquire(1).await?;
         }
         let Some(total) = layers.total else {
-            return layers.repeat(&operation).await;
+            return layers.repeat(&operation, &AtomicBool::new(true)).await;
         };
-        let limited = timeout(&layers.clock, total, layers.repeat(&operation));
+        let paid = AtomicBool::new(true);
+        let limited = timeout(&layers.clock, total, layers.repeat(&operation, &paid));
         match limited.named(TimeLimit::Total).await {
             Ok(result) => result,
             Err(timed_out) => Err(CallError::Timeout(timed_out)),
@@ -151,33 +154,66 @@ impl Pipeline {
 }
 
 impl Layers {
-    async fn repeat<T, E, F, Fut>(&self, operation: &F) -> Result<T, CallError<E>>
+    /// `paid`: whether the next attempt has passed the rate limiter already.
+    async fn repeat<T, E, F, Fut>(
+        &self,
+        operation: &F,
+        paid: &AtomicBool,
+    ) -> Result<T, CallError<E>>
     where
         E: Classify + fmt::Display,
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
         let Some(retry) = &self.retry else {
-            return self.hedged(operation).await;
+            return self.hedged(operation, paid).await;
         };
-        let attempts = retry.run_calls(self.total, || self.hedged(operation));
+        let attempts = retry.run_calls(self.total, || self.hedged(operation, paid));
         attempts.await.map_err(|error| self.flatten(error))
     }
 
-    async fn hedged<T, E, F, Fut>(&self, operation: &F) -> Result<T, CallError<E>>
+    async fn hedged<T, E, F, Fut>(
+        &self,
+        operation: &F,
+        paid: &AtomicBool,
+    ) -> Result<T, CallError<E>>
     where
         E: Classify,
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
         match &self.hedge {
-            Some(hedge) => hedge.run(|| self.attempt(operation)).await,
-            None => self.attempt(operation).await,
+            Some(hedge) => hedge.run(|| self.attempt(operation, paid)).await,
+            None => self.attempt(operation, paid).await,
         }
     }
 
+    /// One attempt and its turn at the rate limiter, given back if nothing was sent.
+    async fn attempt<T, E, F, Fut>(
+        &self,
+        operation: &F,
+        paid: &AtomicBool,
+    ) -> Result<T, CallError<E>>
+    where
+        E: Classify,
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let Some(limiter) = &self.limiter else {
+            return self.guarded(operation).await;
+        };
+        if !paid.swap(false, Ordering::Relaxed) {
+            limiter.acquire(1).await?;
+        }
+        let result = self.guarded(operation).await;
+        if let Err(CallError::Rejected(_)) = &result {
+            limiter.refund(1);
+        }
+        result
+    }
+
     /// One attempt, judged by the breaker.
-    async fn attempt<T, E, F, Fut>(&self, operation: &F) -> Result<T, CallError<E>>
+    async fn guarded<T, E, F, Fut>(&self, operation: &F) -> Result<T, CallError<E>>
     where
         E: Classify,
         F: Fn() -> Fut,
