@@ -9,6 +9,9 @@
 //! | `increment` | `INCRBY` with a signed number |
 //! | `expire`, `persist`, `ttl` | `PEXPIRE`, `PERSIST`, `PTTL` |
 //! | `scan` | `SCAN` with `MATCH` and `COUNT 500` |
+//!
+//! Needs Redis 6.0 or newer, or Valkey (`KEEPTTL`). One server: in a cluster, keys of two slots in
+//! one call are the error `CROSSSLOT`, and keys of another node `MOVED`.
 
 mod config;
 mod error;

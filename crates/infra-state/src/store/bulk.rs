@@ -12,7 +12,8 @@ use crate::ttl::Ttl;
 /// # Several keys
 ///
 /// All keys and values are checked before anything is sent: one that is refused refuses the call.
-/// Without keys nothing is sent at all.
+/// Without keys nothing is sent at all. A call holds up the other callers of a shared connection:
+/// some thousands of keys are fine, for more make several calls.
 impl StateStore {
     /// The values under `keys`, in the order of the keys, a `None` where there is none. The same
     /// key may come more than once.
