@@ -264,6 +264,30 @@ fn next_day(stored: &str) -> u64 {
 }
 
 #[test]
+fn every_line_about_a_node_carries_the_id_of_its_execution() {
+    let mut desk = Desk::memory();
+    desk.arguments = ["--days", "3", "--run-id", "traced"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut command = desk.command();
+    let command = command.envs([("LOG_FORMAT", "json"), ("LOG_LEVEL", "INFO")]);
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let nodes: Vec<_> = lines.filter(|line| line.get("node_id").is_some()).collect();
+    // Three days, three tickers that trade, five nodes, started and completed.
+    assert_eq!(nodes.len(), 3 * 3 * 5 * 2, "{text}");
+    for line in nodes {
+        let id = line["execution_id"].as_str().unwrap();
+        assert!(id.starts_with("traced/"), "{line}");
+        assert_eq!(line["correlation_id"], line["execution_id"]);
+        assert!(id.contains(line["bot_id"].as_str().unwrap()), "{line}");
+    }
+}
+
+#[test]
 fn wrong_settings_end_with_one_report_and_code_two() {
     let desk = Desk::memory();
     let output = desk
