@@ -70,7 +70,7 @@ impl FileOptions {
         self
     }
 
-    /// The bound of keys and values in bytes, with 128 bytes for each pair. All of them are held
+    /// The bound of keys and values in bytes, with 160 bytes for each pair. All of them are held
     /// in memory; a write that would pass the bound fails as
     /// [`ErrorKind::Capacity`](crate::ErrorKind::Capacity) and changes nothing, and so does
     /// opening a file that holds more. Default 1 GiB.

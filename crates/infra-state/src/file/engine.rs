@@ -267,7 +267,7 @@ fn load(
         .ok_or_else(|| damaged("no last revision"))?;
 
     let mut loaded = Loaded {
-        shards: vec![Shard::new(); SHARDS],
+        shards: vec![Shard::default(); SHARDS],
         expiries: Expiries::new(),
         resident: 0,
         progress,

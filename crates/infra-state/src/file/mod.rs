@@ -1,24 +1,8 @@
 //! The file driver: an embedded store in one file that survives kill -9, for one process.
 //!
-//! One thread owns the file. Writes wait for it in a bounded queue; it takes whatever is there,
-//! evaluates it in order, makes it durable with one commit and then answers, so many callers
-//! share the cost of one `fdatasync`. All keys and values are held in memory too
-//! ([`FileOptions::max_resident_bytes`]), where reads find them without waiting for the disk.
-//!
-//! - **Crash**: what was acknowledged is there, what was not is there whole or not at all.
-//! - **Damage** is found when opening, by the checksum of every page (above 1 GiB only after an
-//!   unclean end); it is an error that names the file, and the file is left as it was. A damaged
-//!   page may make the database panic inside; the driver catches that, which a program built with
-//!   `panic = "abort"` cannot.
-//! - **Full or failing disk**: writes fail, reads go on, and the driver opens the file anew by
-//!   itself (after 20 ms, then up to 1 s), so writes come back without a restart. A failed
-//!   `fdatasync` is never repeated: the file is read again first, and writes whose fate that does
-//!   not settle are reported as [`Outcome::Unknown`](infra_core::Outcome::Unknown).
-//! - **Expiry** is kept as a time of the wall clock, which counts between runs; within a run only
-//!   the monotonic clock does, so setting the wall clock moves nothing. Time in which the machine
-//!   sleeps counts from the next start on.
-//! - **Lock**: held by the operating system for the open file, so none is left behind by a crash;
-//!   it holds through every path to the same file.
+//! `queue` holds what callers want written; `writer` is the thread that takes it, evaluates it
+//! (`batch`), commits it (`engine`, in the file that `disk` found and locked, through `storage`) and
+//! makes it visible to readers (`view`).
 
 mod batch;
 mod config;
@@ -69,7 +53,7 @@ const MAX_VALUE_BYTES: usize = 256 << 20;
 /// Keys of one page of a scan.
 const SCAN_PAGE: usize = 500;
 
-/// The driver behind `file:///path`.
+/// The driver behind `file:///path`: one file, one process, no server.
 ///
 /// ```
 /// use infra_state::{FileOptions, StateOptions, create_state_store};
@@ -91,6 +75,28 @@ const SCAN_PAGE: usize = 500;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// One thread owns the file. Writes wait for it in a bounded queue; it takes whatever is there,
+/// evaluates it in order, makes it durable with one commit and then answers, so many callers
+/// share the cost of one `fdatasync`. All keys and values are held in memory too
+/// ([`FileOptions::max_resident_bytes`]), where reads find them without waiting for the disk: a
+/// store that does not fit into memory is none for this driver.
+///
+/// - **Crash**: what was acknowledged is there, what was not is there whole or not at all.
+/// - **Damage** is found when opening, by the checksum of every page (above 1 GiB only after an
+///   unclean end); it is an error that names the file, and the file is left as it was. A damaged
+///   page may make the database panic inside; the driver catches that, which a program built with
+///   `panic = "abort"` cannot.
+/// - **Full or failing disk**: writes fail, reads go on, and the driver opens the file anew by
+///   itself (after 20 ms, then up to 1 s), so writes come back without a restart. A failed
+///   `fdatasync` is never repeated: the file is read again first, and writes whose fate that does
+///   not settle are reported as [`Outcome::Unknown`](infra_core::Outcome::Unknown). What the
+///   system shows of such a write and the disk never got, only a power cut would bring to light.
+/// - **Expiry** is kept as a time of the wall clock, which counts between runs; within a run only
+///   the monotonic clock does, so setting the wall clock moves nothing. Time in which the machine
+///   sleeps counts from the next start on.
+/// - **Lock**: held by the operating system for the open file, so none is left behind by a crash;
+///   it holds through every path to the same file.
 ///
 /// Dropping it writes what waits in the background; only after [`StateDriver::close`] can the
 /// file be opened again at once.

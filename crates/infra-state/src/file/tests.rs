@@ -199,6 +199,33 @@ async fn f07_disk_that_never_syncs_again_acknowledges_nothing() {
 }
 
 #[tokio::test]
+async fn f07_damage_found_when_reopening_is_permanent_and_reads_go_on() {
+    let bench = Bench::new();
+    let store = bench.store().await;
+    store.set("k", &1).await.unwrap();
+    let len = fs::metadata(bench.path()).unwrap().len() as usize;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(bench.path())
+        .unwrap();
+    io::Write::write_all(&mut file, &vec![0x5a; len]).unwrap();
+
+    bench.faults.fail_syncs(0, 1);
+    let error = store.set("k", &2).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    for _ in 0..3 {
+        let error = store.set("k", &3).await.unwrap_err();
+        assert_eq!(
+            (error.class(), error.outcome()),
+            (Class::Permanent, Outcome::NotApplied),
+            "{error}"
+        );
+        assert_eq!(store.get::<i64>("k").await.unwrap(), Some(1));
+    }
+    assert_eq!(store.check().await.status, HealthStatus::Down);
+}
+
+#[tokio::test]
 async fn f11_expiry_goes_on_by_the_wall_clock_while_the_file_is_closed() {
     let bench = Bench::new();
     let ttl = Duration::from_secs(10);

@@ -4,20 +4,20 @@
 //! most, never for the disk.
 
 use std::array;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use hashbrown::DefaultHashBuilder;
+use hashbrown::{DefaultHashBuilder, HashMap};
 
 pub(super) const SHARDS: usize = 64;
 /// The expiry of what never expires.
 pub(super) const NEVER: u64 = u64::MAX;
-/// What a pair costs beside its bytes: two tree nodes' shares, two allocations.
-const OVERHEAD: usize = 128;
+/// What a pair costs beside its bytes: its places in table and order, two allocations.
+const OVERHEAD: usize = 160;
 
 /// A value and what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +36,14 @@ impl Entry {
 }
 
 /// What changes with one commit; `None` removes.
-pub(super) type Changes = hashbrown::HashMap<Arc<str>, Option<Entry>>;
+pub(super) type Changes = HashMap<Arc<str>, Option<Entry>>;
 
-pub(super) type Shard = BTreeMap<Arc<str>, Entry>;
+/// A part of the keys: hashed to be found in one step, and in order to be scanned by prefix.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shard {
+    entries: HashMap<Arc<str>, Entry>,
+    keys: BTreeSet<Arc<str>>,
+}
 
 /// Bytes that a pair counts against the bound.
 pub(super) fn weight(key: &str, value: &Bytes) -> usize {
@@ -60,6 +65,24 @@ pub(super) struct KeyPage {
 pub(super) struct Position {
     pub(super) shard: usize,
     pub(super) after: Option<String>,
+}
+
+impl Shard {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn insert(&mut self, key: Arc<str>, entry: Entry) {
+        if self.entries.insert(key.clone(), entry).is_none() {
+            self.keys.insert(key);
+        }
+    }
+
+    fn remove(&mut self, key: &str) {
+        if self.entries.remove(key).is_some() {
+            self.keys.remove(key);
+        }
+    }
 }
 
 impl Position {
@@ -97,7 +120,7 @@ impl View {
 
     /// The entry, expired or not.
     pub(super) fn entry(&self, key: &str) -> Option<Entry> {
-        self.read(self.shard_of(key)).get(key).cloned()
+        self.read(self.shard_of(key)).entries.get(key).cloned()
     }
 
     /// The values of one moment.
@@ -117,7 +140,7 @@ impl View {
         keys.iter()
             .zip(places)
             .map(|(key, shard)| {
-                let entry = guards.get(shard)?.as_ref()?.get(*key)?;
+                let entry = guards.get(shard)?.as_ref()?.entries.get(*key)?;
                 entry.is_live(now).then(|| entry.value.clone())
             })
             .collect()
@@ -143,12 +166,8 @@ impl View {
                 continue;
             };
             match entry {
-                Some(entry) => {
-                    map.insert(key, entry);
-                }
-                None => {
-                    map.remove(&key);
-                }
+                Some(entry) => map.insert(key, entry),
+                None => map.remove(&key),
             }
         }
     }
@@ -171,12 +190,14 @@ impl View {
                 Some(key) => Bound::Excluded(key.as_str()),
                 None => Bound::Included(prefix),
             };
+            let is_live = |key: &str| map.entries.get(key).is_some_and(|entry| entry.is_live(now));
             let found = map
+                .keys
                 .range::<str, _>((start, Bound::Unbounded))
-                .take_while(|(key, _)| key.starts_with(prefix))
-                .filter(|(_, entry)| entry.is_live(now));
+                .take_while(|key| key.starts_with(prefix))
+                .filter(|key| is_live(key));
             let before = keys.len();
-            keys.extend(found.take(limit - before).map(|(key, _)| key.to_string()));
+            keys.extend(found.take(limit - before).map(|key| key.to_string()));
             if keys.len() == limit {
                 let last = keys.get(before..).and_then(<[String]>::last).cloned();
                 let after = last.or(after);

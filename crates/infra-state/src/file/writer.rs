@@ -7,7 +7,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use infra_core::{Class, Outcome};
+use infra_core::Outcome;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
@@ -255,7 +255,6 @@ impl Writer {
             }
         }
         let error = DriverError::from(error)
-            .with_class(Class::Transient)
             .with_outcome(outcome)
             .with_retry_after(self.backoff);
         for (caller, _) in evaluated {
