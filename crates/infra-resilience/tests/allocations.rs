@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use infra_core::{Class, Classify, SystemClock};
+use infra_core::{Class, Classify, ManualClock, SystemClock};
 use infra_resilience::breaker::{BreakerError, State};
 use infra_resilience::{
     Bulkhead, CircuitBreaker, Hedge, Pipeline, Quota, RateLimiter, Retry, timeout,
@@ -101,6 +101,24 @@ fn b26_admitted_calls_allocate_nothing() {
         let (count, ()) = allocations(async { breaker.try_acquire().unwrap().success() });
         assert_eq!(count, 0, "{}: a permit", breaker.name());
     }
+}
+
+#[test]
+fn b04_a_million_calls_over_many_windows_take_no_memory() {
+    let clock = ManualClock::new();
+    let breaker = CircuitBreaker::builder("b04")
+        .time_window(Duration::from_secs(10))
+        .failure_rate(1.0)
+        .clock(clock.shared())
+        .build()
+        .unwrap();
+    for call in 0..1_000_000 {
+        clock.advance(Duration::from_millis(1));
+        let result = if call % 3 == 0 { Err(Down) } else { Ok(()) };
+        let (count, _) = allocations(breaker.call(|| ready(result)));
+        assert_eq!(count, 0);
+    }
+    assert!(breaker.snapshot().window_calls <= 10_000);
 }
 
 #[test]
