@@ -12,6 +12,7 @@ mod support;
 
 use std::error::Error as _;
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +24,30 @@ use infra_state::{
     StateStore, StoreOptions, TtlState, create_state_store,
 };
 use support::PlainDriver;
+use tempfile::TempDir;
 
-/// A folder that stays until the process ends, so that stores may outlive the test's last line;
-/// in memory-backed or plain temporary space, wherever the system puts it.
-fn fresh_path() -> PathBuf {
-    tempfile::tempdir().unwrap().keep().join("state.redb")
+/// The path of a file in a folder of its own, which disappears with it. Where a store is still
+/// open then, the system keeps its file until it is closed.
+struct Place {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Deref for Place {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn fresh_path() -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    Place {
+        _folder: folder,
+        path,
+    }
 }
 
 async fn open(path: &Path, options: FileOptions) -> Result<StateStore, Error> {
@@ -35,7 +55,8 @@ async fn open(path: &Path, options: FileOptions) -> Result<StateStore, Error> {
 }
 
 async fn limited(options: FileOptions) -> StateStore {
-    let driver = FileDriver::open(fresh_path(), options).await.unwrap();
+    let place = fresh_path();
+    let driver = FileDriver::open(&*place, options).await.unwrap();
     let limits = StoreOptions::new().max_value_bytes(2 * 1024 * 1024);
     StateStore::from_driver(Arc::new(driver), limits)
 }
@@ -112,9 +133,9 @@ async fn images() -> [Vec<u8>; 2] {
     for chunk in entries.chunks(100) {
         store.set_many(chunk).await.unwrap();
     }
-    let unclean = fs::read(&path).unwrap();
+    let unclean = fs::read(&*path).unwrap();
     store.close().await;
-    [fs::read(&path).unwrap(), unclean]
+    [fs::read(&*path).unwrap(), unclean]
 }
 
 async fn is_whole(store: &StateStore) -> bool {
@@ -129,14 +150,14 @@ async fn f03_truncated_file_is_refused_and_left_alone() {
     for image in images().await {
         for keep in [99, 90, 50, 20, 5] {
             let path = fresh_path();
-            fs::write(&path, &image[..image.len() * keep / 100]).unwrap();
+            fs::write(&*path, &image[..image.len() * keep / 100]).unwrap();
             let (fault, error) = refused(&path).await;
             assert_eq!(fault, FileFault::Corrupted, "{keep} %: {error}");
             assert_eq!(error.kind(), ErrorKind::Corrupted);
         }
         for keep in [1, 64, 4096] {
             let path = fresh_path();
-            fs::write(&path, &image[..keep]).unwrap();
+            fs::write(&*path, &image[..keep]).unwrap();
             let (fault, error) = refused(&path).await;
             let kinds = [FileFault::Corrupted, FileFault::NotAStateFile];
             assert!(kinds.contains(&fault), "{keep} bytes: {error}");
@@ -162,12 +183,12 @@ async fn f04_changed_bytes_are_found_and_never_read_as_data() {
                 let path = fresh_path();
                 let mut damaged = image.clone();
                 damage(&mut damaged);
-                fs::write(&path, &damaged).unwrap();
+                fs::write(&*path, &damaged).unwrap();
                 match open(&path, FileOptions::new()).await {
                     // What lies there belongs to no row.
                     Ok(store) => assert!(is_whole(&store).await, "{which}, {how} at {at}"),
                     Err(_) => {
-                        fs::write(&path, &damaged).unwrap();
+                        fs::write(&*path, &damaged).unwrap();
                         let (fault, error) = refused(&path).await;
                         let kinds = [FileFault::Corrupted, FileFault::NotAStateFile];
                         assert!(kinds.contains(&fault), "{which}, {how} at {at}: {error}");
@@ -185,14 +206,14 @@ async fn f05_what_is_no_state_file_is_told_apart_and_left_alone() {
     let path = fresh_path();
     let folder = path.parent().unwrap().to_owned();
 
-    fs::write(&path, "no state file ".repeat(1000)).unwrap();
+    fs::write(&*path, "no state file ".repeat(1000)).unwrap();
     let (fault, error) = refused(&path).await;
     assert_eq!(
         (fault, error.kind()),
         (FileFault::NotAStateFile, ErrorKind::InvalidPath)
     );
 
-    fs::write(&path, "").unwrap();
+    fs::write(&*path, "").unwrap();
     let (fault, error) = refused(&path).await;
     assert_eq!(
         (fault, error.kind()),
@@ -219,8 +240,8 @@ async fn f05_file_without_permission_is_an_error() {
     use std::os::unix::fs::PermissionsExt;
     let path = fresh_path();
     open(&path, FileOptions::new()).await.unwrap().close().await;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    if fs::File::open(&path).is_err() {
+    fs::set_permissions(&*path, fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::File::open(&*path).is_err() {
         let (fault, error) = refused(&path).await;
         assert_eq!(
             (fault, error.kind()),
@@ -239,14 +260,14 @@ async fn f08_f09_second_opener_is_refused_at_once_whatever_path_it_takes() {
     let folder = path.parent().unwrap().to_owned();
     let store = open(&path, FileOptions::new()).await.unwrap();
     store.set("k", &1).await.unwrap();
-    std::os::unix::fs::symlink(&path, folder.join("symlink")).unwrap();
-    fs::hard_link(&path, folder.join("hardlink")).unwrap();
+    std::os::unix::fs::symlink(&*path, folder.join("symlink")).unwrap();
+    fs::hard_link(&*path, folder.join("hardlink")).unwrap();
     let around = folder
         .join("..")
         .join(folder.file_name().unwrap())
         .join("state.redb");
     for other in [
-        path.clone(),
+        path.to_path_buf(),
         folder.join("symlink"),
         folder.join("hardlink"),
         around,
@@ -341,7 +362,7 @@ async fn many_openers_of_a_new_file_leave_one_store() {
     let path = fresh_path();
     let opening: Vec<_> = (0..16)
         .map(|_| {
-            let path = path.clone();
+            let path = path.to_path_buf();
             infra_core::context::spawn(async move { open(&path, FileOptions::new()).await })
         })
         .collect();
