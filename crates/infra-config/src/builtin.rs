@@ -6,6 +6,8 @@ use crate::setting::{Choice, Kind, Setting};
 pub const INFRA_ENV: &str = "INFRA_ENV";
 /// Where state is kept.
 pub const STATE_BACKEND: &str = "STATE_BACKEND";
+/// The file of the state store.
+pub const STATE_FILE_PATH: &str = "STATE_FILE_PATH";
 /// The Redis of the state store.
 pub const STATE_REDIS_URL: &str = "STATE_REDIS_URL";
 /// What carries events.
@@ -26,7 +28,7 @@ pub const RETRY_MAX_ATTEMPTS: &str = "RETRY_MAX_ATTEMPTS";
 pub const CIRCUIT_BREAKER_THRESHOLD: &str = "CIRCUIT_BREAKER_THRESHOLD";
 
 /// The cargo features that exist in this version and bring a backend.
-pub(crate) const BACKEND_FEATURES: &[&str] = &["redis"];
+pub(crate) const BACKEND_FEATURES: &[&str] = &["redis", "file"];
 
 const ENVIRONMENT_NAME: Kind = Kind::Custom {
     expected: "1 to 64 letters, digits, `-` or `_`",
@@ -74,10 +76,10 @@ pub const SETTINGS: &[Setting] = &[
         .doc(
             "Redis of the state store: `redis://[user][:password@]host[:port][/db]`, or `rediss`.",
         ),
-    Setting::text("STATE_FILE_PATH")
+    Setting::text(STATE_FILE_PATH)
         .required_with(STATE_BACKEND, &["file"])
         .used_with(STATE_BACKEND, &["file"])
-        .doc("File of the state store."),
+        .doc("File of the state store; made where there is none, in a folder that exists."),
     Setting::text("STATE_DYNAMODB_TABLE")
         .required_with(STATE_BACKEND, &["dynamodb"])
         .used_with(STATE_BACKEND, &["dynamodb"])

@@ -1,5 +1,7 @@
 //! The settings of `infra` as a typed struct.
 
+use std::path::PathBuf;
+
 use infra_core::Secret;
 
 use crate::builtin as name;
@@ -31,6 +33,8 @@ pub struct BackendConfig {
     pub backend: &'static str,
     /// The URL of its Redis, whatever the backend. Print it with [`infra_core::mask_url`].
     pub redis_url: Secret,
+    /// The file of the file backend, where it is selected.
+    pub file_path: Option<PathBuf>,
 }
 
 /// How the log looks.
@@ -63,7 +67,9 @@ impl InfraConfig {
                 .secret(url)
                 .cloned()
                 .unwrap_or_else(|| Secret::from("")),
+            file_path: None,
         };
+        let file_path = values.text(name::STATE_FILE_PATH).map(PathBuf::from);
         let count = |name| {
             values
                 .integer(name)
@@ -71,7 +77,10 @@ impl InfraConfig {
         };
         InfraConfig {
             environment: values.text(name::INFRA_ENV).map(str::to_owned),
-            state: backend(name::STATE_BACKEND, name::STATE_REDIS_URL),
+            state: BackendConfig {
+                file_path,
+                ..backend(name::STATE_BACKEND, name::STATE_REDIS_URL)
+            },
             events: backend(name::EVENT_BACKEND, name::EVENT_REDIS_URL),
             cache: backend(name::CACHE_BACKEND, name::CACHE_REDIS_URL),
             log: LogConfig {

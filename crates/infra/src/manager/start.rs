@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
-use infra_config::{InfraConfig, Loaded, Loader, Source};
+use infra_config::{EVENT_REDIS_URL, InfraConfig, LOG_LEVEL, Loaded, Loader, STATE_REDIS_URL};
 use infra_emergency::EmergencyController;
 use infra_events::{EventBus, EventOptions, create_event_bus};
-use infra_log::{ColorChoice, LogHandle, LogSettings};
+use infra_log::{ColorChoice, LevelSpec, LogHandle, LogSettings};
 use infra_state::{StateOptions, StateStore, create_state_store};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -76,29 +76,23 @@ fn check_names(components: &[Arc<dyn Component>]) -> Result<(), StartError> {
     }
 }
 
-/// The settings, with the builder's defaults where nobody else said anything.
+/// The settings, with the builder's defaults in place of the declared ones.
 fn load(builder: &InfrastructureBuilder) -> Result<Loaded, StartError> {
     let mut loader = Loader::new()
         .settings(&builder.settings)
         .features(compiled())
+        .check(LOG_LEVEL, log_level)
         .environment(builder.environment.iter().cloned());
     if let Some(directory) = &builder.directory {
         loader = loader.directory(directory);
     }
+    for name in [STATE_REDIS_URL, EVENT_REDIS_URL] {
+        loader = loader.check(name, redis_url);
+    }
+    for (name, value) in &builder.defaults {
+        loader = loader.default_value(name, value);
+    }
     for (name, value) in &builder.code {
-        loader = loader.set(name, value);
-    }
-    let loaded = loader.load().map_err(StartError::configuration)?;
-    let unset = |name: &str| matches!(loaded.source(name), None | Some(Source::Default));
-    let defaults: Vec<_> = builder
-        .defaults
-        .iter()
-        .filter(|(name, _)| unset(name))
-        .collect();
-    if defaults.is_empty() {
-        return Ok(loaded);
-    }
-    for (name, value) in defaults {
         loader = loader.set(name, value);
     }
     loader.load().map_err(StartError::configuration)
@@ -106,9 +100,30 @@ fn load(builder: &InfrastructureBuilder) -> Result<Loaded, StartError> {
 
 /// The backends that this program was built with.
 fn compiled() -> impl Iterator<Item = &'static str> {
-    [("redis", cfg!(feature = "redis"))]
-        .into_iter()
-        .filter_map(|(name, compiled)| compiled.then_some(name))
+    let backends = [
+        ("redis", cfg!(feature = "redis")),
+        ("file", cfg!(feature = "file")),
+    ];
+    let compiled = backends.into_iter().filter(|(_, compiled)| *compiled);
+    compiled.map(|(name, _)| name)
+}
+
+/// What the log would refuse later.
+fn log_level(text: &str) -> Result<(), String> {
+    let level = text.parse::<LevelSpec>();
+    level.map(drop).map_err(|error| error.to_string())
+}
+
+/// What the Redis drivers would refuse later.
+#[cfg(feature = "redis")]
+fn redis_url(text: &str) -> Result<(), String> {
+    let url = infra_redis::RedisUrl::parse(text);
+    url.map(drop).map_err(|error| error.reason().to_owned())
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis_url(_: &str) -> Result<(), String> {
+    Ok(())
 }
 
 fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsString> {
@@ -175,14 +190,19 @@ async fn start_services(
 }
 
 async fn open_state(config: &InfraConfig, limit: Duration) -> Result<StateStore, StartError> {
-    let options = StateOptions::new()
-        .client_name("infra")
-        .url(config.state.redis_url.clone());
+    let mut options = StateOptions::new().client_name("infra");
+    options = match (config.state.backend, &config.state.file_path) {
+        ("file", Some(path)) => options.path(path),
+        _ => options.url(config.state.redis_url.clone()),
+    };
     let opened = timeout(limit, create_state_store(config.state.backend, options)).await;
     let opened = opened.map_err(|_| StartError::part("state", false, too_late(limit)))?;
     opened.map_err(|error| {
         use infra_state::ErrorKind::*;
-        let settings = matches!(error.kind(), UnknownBackend | NotCompiled | InvalidUrl);
+        let settings = matches!(
+            error.kind(),
+            UnknownBackend | NotCompiled | InvalidUrl | InvalidPath
+        );
         StartError::part("state", settings, error)
     })
 }
