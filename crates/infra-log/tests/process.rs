@@ -1,6 +1,6 @@
 //! What only a process of its own can show: the global `init`, panics, closed pipes, full disks.
 //!
-//! Without arguments this program runs itself once for each test, as the child that logs.
+//! For each test this program runs itself once more, as the child that logs.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,13 +12,13 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Read;
-use std::panic::catch_unwind;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use infra_core::context::{self, bind};
 use infra_core::{Context, CorrelationId};
 use infra_log::{ErrorKind, Format, LogHandle, LogSettings, init};
+use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 use tracing::{error, info, warn};
 
@@ -97,26 +97,15 @@ fn main() -> ExitCode {
         case.2();
         return ExitCode::SUCCESS;
     }
-    let filter = arguments.iter().find(|a| !a.starts_with('-'));
-    let chosen = CASES
-        .iter()
-        .filter(|c| filter.is_none_or(|f| c.0.contains(f.as_str())));
-    let failed: Vec<_> = chosen
-        .clone()
-        .map(|(name, check, _)| {
-            let passed = catch_unwind(|| check(name)).is_ok();
-            println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-            passed
+    let trial = |(name, check, _): &Case| {
+        let (name, check) = (*name, *check);
+        Trial::test(name, move || {
+            check(name);
+            Ok(())
         })
-        .filter(|passed| !passed)
-        .collect();
-    let (failed, run) = (failed.len(), chosen.count());
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {word}. {} passed; {failed} failed; 0 ignored",
-        run - failed
-    );
-    ExitCode::from(u8::from(failed > 0))
+    };
+    let trials = CASES.iter().map(trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 /// A child that is killed when its test is over, whatever happened.
