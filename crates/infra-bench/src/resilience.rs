@@ -32,7 +32,6 @@ pub(crate) fn run(runtime: &Runtime, effort: Effort) -> Vec<Row> {
         || {
             nanos_per_call(calls, || {
                 black_box(clock.now());
-                black_box(clock.now());
             })
         },
     );
@@ -57,19 +56,19 @@ pub(crate) fn run(runtime: &Runtime, effort: Effort) -> Vec<Row> {
         },
     );
     let mut over_clock = Row::pair(AREA, "breaker, permit taken and returned", "ns")
-        .against("two clock reads alone")
+        .against("its one clock read alone")
         .of(&admitted);
     over_clock.judged = Judged::Own;
     vec![
         over_clock,
         Row::own(
             AREA,
-            "breaker, admitted call beyond two clock reads",
+            "breaker, admitted call beyond its clock read",
             "ns",
             Goal::AtMost(60.0),
             &beyond,
         )
-        .note("no listener; that it allocates nothing is a test"),
+        .note("consecutive failures, no listener; that it allocates nothing is a test"),
         Row::pair(AREA, "breaker, admitted async call", "ns")
             .against("recloser, synchronous call")
             .of(&asynchronous),
