@@ -56,7 +56,7 @@ pub(crate) fn write_markdown(path: &Path, effort: Effort, rows: &[Row], server: 
     )?;
     writeln!(
         text,
-        "- Machine: {}; load before the run {}",
+        "- Machine: {}; load after the run {}",
         machine::description(),
         machine::load()
     )?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infra_core::context;
+use infra_core::{Classify, Outcome, context};
 
 use super::Fixture;
 use crate::capabilities::Atomicity;
@@ -49,6 +49,15 @@ pub async fn s20_set_many_refuses_whole_calls(f: Fixture) {
     let error = f.store.set_many(&[("a", 1.0), ("b", f64::NAN)]).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Encode);
     assert_eq!(f.store.scan("").collect().await.unwrap(), NONE);
+}
+
+/// The entry that cannot be stored is named, and the others are not stored either.
+pub async fn s21_set_many_names_the_key_that_it_cannot_store(f: Fixture) {
+    let entries = [("good", 1.0), ("bad", f64::INFINITY), ("fine", 2.0)];
+    let error = f.store.set_many(&entries).await.unwrap_err();
+    assert_eq!(error.key(), Some("bad"), "{error}");
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert_eq!(f.other.scan("").collect().await.unwrap(), NONE);
 }
 
 /// Only what was there counts, and each key once.

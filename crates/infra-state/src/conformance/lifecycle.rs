@@ -39,3 +39,33 @@ pub async fn s62_closed_store_refuses_everything(f: Fixture) {
     }
     assert!(scan.next().await.is_none());
 }
+
+/// A close that is given up on has closed the store all the same.
+pub async fn s63_cancelled_close_closes(f: Fixture) {
+    f.store.set("k", &1).await.unwrap();
+    {
+        let mut close = std::pin::pin!(f.store.close());
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = close.as_mut().poll(&mut cx);
+    }
+    let error = f.store.get::<i64>("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    f.store.close().await;
+}
+
+/// What the store says of itself holds, in both directions.
+pub async fn s64_capabilities_tell_the_truth(f: Fixture) {
+    let stated = f.store.capabilities();
+    let shortest = stated.ttl_resolution;
+    f.store.set_with("k", &1, shortest).await.unwrap();
+    f.wait(shortest * 2).await;
+    assert!(!f.store.exists("k").await.unwrap());
+    let largest = stated.max_value_bytes;
+    if largest <= 32 * 1024 * 1024 {
+        f.store.set_bytes("k", vec![b' '; largest]).await.unwrap();
+        let error = f.store.set_bytes("k", vec![b' '; largest + 1]).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::TooLarge);
+        let kept = f.other.get_bytes("k").await.unwrap().unwrap();
+        assert_eq!(kept.len(), largest);
+    }
+}

@@ -157,6 +157,7 @@ macro_rules! conformance_tests {
             s19_get_many_keeps_order_duplicates_and_gaps
             s20_set_many_stores_all_with_ttl_and_the_last_duplicate
             s20_set_many_refuses_whole_calls
+            s21_set_many_names_the_key_that_it_cannot_store
             s22_delete_many_counts_what_was_there
             s23_one_of_many_racers_sets_what_is_absent
             s23_loser_of_set_if_absent_changes_nothing
@@ -167,6 +168,8 @@ macro_rules! conformance_tests {
             s43_empty_prefix_stays_in_the_namespace
             s44_namespaces_never_collide
             s62_closed_store_refuses_everything
+            s63_cancelled_close_closes
+            s64_capabilities_tell_the_truth
         }
     };
     ($factory:expr => $($row:ident)*) => {$(
