@@ -24,13 +24,14 @@ use super::component::BoxError;
 /// # infra.shutdown().await;
 /// # std::process::ExitCode::SUCCESS }
 /// ```
-#[derive(Debug)]
+///
+/// `Debug` prints the same text, so that a `main` that returns it is readable too; its exit code is
+/// then always 1.
 pub struct StartError {
     cause: Cause,
     rollback: Vec<String>,
 }
 
-#[derive(Debug)]
 enum Cause {
     Configuration(ConfigErrors),
     Part {
@@ -117,6 +118,12 @@ impl fmt::Display for StartError {
             write!(f, "\n  and while stopping what had started: {problem}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
