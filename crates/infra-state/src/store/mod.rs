@@ -97,7 +97,8 @@ impl StateStore {
     /// through keys of any other namespace, and a scan stays among them.
     ///
     /// Namespaces nest. The backend keys are `name/name:key`; a `:`, `/` or `%` in a name is
-    /// written as `%3A` and so on. A store without a namespace sees all backend keys as they are.
+    /// written as `%3A` and so on. A store without a namespace sees all backend keys as they are;
+    /// a scan of an outer namespace does not show the keys of those nested in it.
     ///
     /// ```
     /// use infra_state::StateStore;
