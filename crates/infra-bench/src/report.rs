@@ -164,37 +164,41 @@ fn number(value: f64) -> String {
     grouped
 }
 
+/// Where the scale begins, in pixels from the left.
+const SCALE: i32 = 560;
+
 /// One bar per ratio, on a logarithmic scale around 1.
 fn draw(path: &Path, rows: &[Row]) -> Outcome {
     let rows: Vec<(&Row, Spread)> = rows.iter().filter_map(|r| Some((r, r.ratio?))).collect();
-    let height = 60 + 24 * rows.len() as u32;
-    let root = SVGBackend::new(path, (1000, height)).into_drawing_area();
+    let height = 70 + 24 * rows.len() as u32;
+    let root = SVGBackend::new(path, (1100, height)).into_drawing_area();
     root.fill(&WHITE)?;
-    root.draw(&Text::new(
-        "ours / peer (line: 1.0; dot: median; bar: minimum to maximum)",
-        (430, 8),
-        ("sans-serif", 14),
-    ))?;
-    let x = |ratio: f64| 430 + ((ratio.clamp(0.05, 20.0).log10() + 1.31) / 2.62 * 540.0) as i32;
-    root.draw(&PathElement::new(
-        vec![(x(1.0), 28), (x(1.0), height as i32 - 8)],
-        BLACK,
-    ))?;
+    let text = ("sans-serif", 12);
+    let title = "ours / peer; line: 1.0, dot: median, bar: minimum to maximum";
+    root.draw(&Text::new(title, (SCALE, 8), ("sans-serif", 14)))?;
+    let better = "blue: rates, right is better; green: times, left is better";
+    root.draw(&Text::new(better, (SCALE, 26), text))?;
+    let x = |ratio: f64| SCALE + ((ratio.clamp(0.05, 20.0).log10() + 1.31) / 2.62 * 500.0) as i32;
+    let line = vec![(x(1.0), 44), (x(1.0), height as i32 - 8)];
+    root.draw(&PathElement::new(line, BLACK))?;
     for (index, (row, ratio)) in rows.iter().enumerate() {
-        let y = 40 + 24 * index as i32;
+        let y = 56 + 24 * index as i32;
+        let colour = if row.unit.ends_with("/s") {
+            BLUE
+        } else {
+            GREEN
+        };
         let label = format!("{}: {}", row.area, row.what);
-        root.draw(&Text::new(label, (8, y - 7), ("sans-serif", 12)))?;
+        root.draw(&Text::new(label, (8, y - 11), text))?;
+        let peer = format!("beside {}", row.peer_name);
+        root.draw(&Text::new(peer, (20, y), ("sans-serif", 10)))?;
         root.draw(&PathElement::new(
             vec![(x(ratio.min), y), (x(ratio.max), y)],
-            BLUE,
+            colour,
         ))?;
-        root.draw(&Circle::new((x(ratio.median), y), 4, BLUE.filled()))?;
+        root.draw(&Circle::new((x(ratio.median), y), 4, colour.filled()))?;
         let value = format!("{:.2}", ratio.median);
-        root.draw(&Text::new(
-            value,
-            (x(ratio.max) + 8, y - 7),
-            ("sans-serif", 12),
-        ))?;
+        root.draw(&Text::new(value, (x(ratio.max) + 8, y - 7), text))?;
     }
     root.present()?;
     Ok(())

@@ -149,7 +149,8 @@ fn on_redis(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {
                 || per_second(operations, || ours(runtime, &store, callers, operations)),
                 || per_second(operations, || bare(runtime, peer, callers, operations)),
             );
-            let what = format!("Redis get and set in turn, {callers} callers");
+            let plural = if callers == 1 { "" } else { "s" };
+            let what = format!("Redis get and set in turn, {callers} caller{plural}");
             let row = Row::pair(AREA, what, "op/s")
                 .against(name)
                 .goal(Goal::AtLeast(0.9))
