@@ -37,8 +37,9 @@
 //!   is unknown, never "failed". [`Error`] implements [`infra_core::Classify`].
 //! - **Outages** of Redis: calls wait until it is back or until their deadline, and fail then as
 //!   [`ErrorKind::Unavailable`], not applied. Reads cut off on the way are repeated, writes never.
-//! - **A file** (`file:///path`, feature `file`) survives kill -9 without a server, for one process. A write is answered after it is durable; many callers share the cost. What
-//!   it holds is also held in memory. See `FileDriver`.
+//! - **A file** (`file:///path`, feature `file`) survives kill -9 without a server, for one
+//!   process. A write is answered after it is durable (by default); many callers share the cost.
+//!   What it holds is also held in memory. See `FileDriver`.
 //!
 //! # Which part to read
 //! | you want to | look at |

@@ -29,16 +29,17 @@
 //! | module | feature | what it has |
 //! |---|---|---|
 //! | [`core`] | always | error classes, clocks, context, secrets, health |
-//! | `state` | `state` | `StateStore`: typed values with TTL, on memory or Redis |
+//! | `state` | `state` | `StateStore`: typed values with TTL, on memory, a file or Redis |
 //! | `events` | `events` | `EventBus`: channels, patterns, subscriptions, on memory or Redis |
-//! | `resilience` | `resilience` | retry, circuit breaker, timeout |
+//! | `resilience` | `resilience` | retry, circuit breaker, timeout, limits, hedges |
 //! | `emergency` | `emergency` | levels, holds, gates: one switch that stops every bot |
 //! | `graph` | `graph` | strategy graphs: checkpointed, resumable executions |
 //! | `config` | `config` | typed settings from code, environment and `.env` files |
 //! | `log` | `log` | JSON and console lines with the context on each |
 //!
 //! # Features
-//! `full` (the default) is all of them. `redis` adds the Redis backends to whatever else is on.
+//! `full` (the default) is all of them. `redis` adds the Redis backends to whatever else is on,
+//! `file` the state store in a file.
 //! `manager` is [`Infrastructure`] and what it needs. Memory backends are always there.
 //!
 //! # Environment

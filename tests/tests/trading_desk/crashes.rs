@@ -47,7 +47,7 @@ fn forget(client: &mut RawClient, run: &str) {
 }
 
 #[test]
-fn digest_is_the_same_on_memory_and_on_redis_at_any_fault_rate() {
+fn digest_is_the_same_on_memory_and_on_redis_at_two_fault_rates() {
     let (url, run) = (shared_redis_url(), run_name());
     let desk = || Desk::new(DAYS).redis(&url).arg("--run-id").arg(&run);
     let faulty = desk().arg("--fault-rate").arg("0.2").run();

@@ -64,7 +64,7 @@ pub enum Verdict {
     /// It does not work and asks to be left alone for so long. If this opens the breaker, the
     /// breaker stays open for at least that, an hour at most.
     FailureAfter(Duration),
-    /// It works, but refuses us for now (HTTP 429). No failure while closed; a probe has failed,
+    /// It works, but refuses us at the moment (HTTP 429). No failure while closed; a probe has failed,
     /// and the wait is at least as long as asked for.
     Throttled(Option<Duration>),
     /// Nothing: a call with bad arguments. A probe gives its place back and decides nothing.

@@ -32,7 +32,7 @@ pub struct Order {
 /// Why a call to the exchange has no result.
 #[derive(Debug)]
 pub enum ExchangeError {
-    /// Refused for now; nothing was accepted.
+    /// Refused this time; nothing was accepted.
     Busy,
     /// Not reachable; nothing was accepted.
     Down,
