@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use infra_core::{Class, Classify};
 
-use crate::fault::reply_text;
-
 /// The cause of a failed attempt to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -96,9 +94,9 @@ impl ConnectError {
     }
 
     /// What went wrong after the stream was there: login, database, first PING.
-    pub(crate) fn login(url: impl fmt::Display, tls: bool, error: &redis::RedisError) -> Self {
-        let text = reply_text(error);
-        let code = error.code().unwrap_or_default();
+    pub(crate) fn login(url: impl fmt::Display, tls: bool, failure: LoginFailure) -> Self {
+        let LoginFailure { cause, text } = failure;
+        let code = text.split(' ').next().unwrap_or_default();
         let (fault, message) = match code {
             "NOAUTH" => (
                 ConnectFault::Auth,
@@ -107,13 +105,11 @@ impl ConnectError {
             "WRONGPASS" | "NOPERM" => (ConnectFault::Auth, text),
             "LOADING" | "MASTERDOWN" | "BUSY" => (ConnectFault::NotReady, text),
             _ if text.contains("max number of clients") => (ConnectFault::NotReady, text),
-            _ if error.kind() == redis::ErrorKind::AuthenticationFailed
-                || text.contains("AUTH") =>
-            {
+            _ if cause == LoginCause::Credentials || text.contains("AUTH") => {
                 let message = format!("user or password refused: {text}");
                 (ConnectFault::Auth, message)
             }
-            _ if error.is_io_error() && !tls => (
+            _ if cause == LoginCause::Broken && !tls => (
                 ConnectFault::Protocol,
                 format!("{text}; if the server expects TLS use rediss://"),
             ),
@@ -124,6 +120,25 @@ impl ConnectError {
         };
         ConnectError::new(fault, url, message)
     }
+}
+
+/// What a login ended with.
+#[derive(Debug)]
+pub(crate) struct LoginFailure {
+    pub(crate) cause: LoginCause,
+    /// The server's line, or what the network or the client library says.
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LoginCause {
+    /// An error reply, or an answer that is none.
+    Answer,
+    /// User or password are known to be the cause.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    Credentials,
+    /// The connection broke.
+    Broken,
 }
 
 impl fmt::Display for ConnectError {

@@ -1,34 +1,17 @@
 //! One supervised multiplexed connection.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::BoxFuture;
-use infra_core::context::spawn_detached;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisError, Value};
-use tokio::sync::watch;
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
+use redis::{Cmd, Pipeline, Value};
 
+use crate::classify::{classify, classify_reply};
 use crate::connect_error::ConnectError;
-use crate::fault::{FaultKind, RedisFault, classify, classify_reply};
-use crate::link::{Core, Link, LinkStatus};
+use crate::fault::{FaultKind, RedisFault};
+use crate::link::{LinkStatus, LinkWatch};
 use crate::options::RedisOptions;
-use crate::supervisor::{dial_into, supervise};
-
-/// Beyond this a deadline is none; and the clock's arithmetic has an end.
-const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// What a call does to the server's data; decides what a lost answer means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Changes nothing: repeated by itself when the connection breaks, outcome never unknown.
-    Read,
-    /// Changes something: never repeated here, outcome unknown once it may have been sent.
-    Write,
-}
+use crate::supervised::{Effect, Supervised};
 
 /// A connection to one server that many callers share and that is dialled again for ever.
 ///
@@ -48,13 +31,7 @@ pub enum Effect {
 /// Clones share the connection. It is closed by [`Connection::close`] or with the last clone.
 #[derive(Clone)]
 pub struct Connection {
-    handle: Arc<Handle>,
-}
-
-struct Handle {
-    core: Arc<Core>,
-    options: RedisOptions,
-    supervisor: AbortHandle,
+    supervised: Supervised<MultiplexedConnection>,
 }
 
 impl Connection {
@@ -67,18 +44,8 @@ impl Connection {
     /// The cause of the failure, at the latest after the connect timeout. Never with the lazy
     /// option.
     pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
-        let core = Core::new(Link::Idle);
-        if !options.lazy {
-            dial_into(&core, &options, 1).await?;
-        }
-        let supervisor = spawn_detached(supervise(core.clone(), options.clone())).abort_handle();
-        Ok(Connection {
-            handle: Arc::new(Handle {
-                core,
-                options,
-                supervisor,
-            }),
-        })
+        let supervised = Supervised::connect(options).await?;
+        Ok(Connection { supervised })
     }
 
     /// Sends one command and returns its answer; an error reply is an error here.
@@ -141,26 +108,23 @@ impl Connection {
 
     /// How the connection was made.
     pub fn options(&self) -> &RedisOptions {
-        &self.handle.options
+        self.supervised.options()
     }
 
     /// Whether it works at this moment.
     pub fn status(&self) -> LinkStatus {
-        self.handle.core.link.borrow().status()
+        self.supervised.status()
     }
 
     /// Follows the changes of [`Connection::status`]; only the latest is kept.
     pub fn watch(&self) -> LinkWatch {
-        LinkWatch {
-            link: self.handle.core.link.subscribe(),
-        }
+        self.supervised.watch()
     }
 
     /// Ends the connection: later calls fail as [`FaultKind::Closed`], calls in flight may
     /// finish. Closing twice is fine.
     pub fn close(&self) {
-        self.handle.core.close("the connection was closed");
-        self.handle.supervisor.abort();
+        self.supervised.close();
     }
 
     async fn call(
@@ -169,36 +133,8 @@ impl Connection {
         effect: Effect,
         limit: Duration,
     ) -> Result<Value, RedisFault> {
-        let core = &self.handle.core;
-        let deadline = Instant::now() + limit.min(LONGEST_LIMIT);
-        let mut generation = 0;
-        loop {
-            let mut connection;
-            (generation, connection) = match core.current(generation) {
-                Some(current) => current,
-                None => core.connected(generation, deadline).await?,
-            };
-            let fault = match timeout_at(deadline, request.send(&mut connection)).await {
-                Ok(Ok(answer)) => {
-                    core.mark_answered();
-                    return Ok(answer);
-                }
-                Ok(Err(fault)) => fault,
-                Err(_) => {
-                    core.suspect.notify_one();
-                    RedisFault::new(FaultKind::Timeout, format!("no answer within {limit:?}"))
-                }
-            };
-            match (effect, fault.kind()) {
-                (Effect::Read, FaultKind::ConnectionLost) => {}
-                (Effect::Read, _) => return Err(fault.of_read()),
-                (Effect::Write, FaultKind::Readonly) => {
-                    core.readonly(generation);
-                    return Err(fault);
-                }
-                (Effect::Write, _) => return Err(fault),
-            }
-        }
+        let send = |mut connection| async move { request.send(&mut connection).await };
+        self.supervised.call(effect, limit, send).await
     }
 }
 
@@ -306,47 +242,11 @@ fn no_error(reply: Value) -> Result<Value, RedisFault> {
     }
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.supervisor.abort();
-    }
-}
-
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("url", &self.handle.options.url)
+            .field("url", self.options().url())
             .field("status", &self.status())
             .finish()
-    }
-}
-
-/// Follows a [`Connection`]'s status.
-pub struct LinkWatch {
-    link: watch::Receiver<Link>,
-}
-
-impl LinkWatch {
-    /// The next change of status; `None` once the connection is gone. Cancel safe.
-    pub fn changed(&mut self) -> BoxFuture<'_, Option<LinkStatus>> {
-        Box::pin(async {
-            self.link.changed().await.ok()?;
-            Some(self.link.borrow_and_update().status())
-        })
-    }
-}
-
-impl fmt::Debug for LinkWatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LinkWatch")
-            .field("status", &self.link.borrow().status())
-            .finish()
-    }
-}
-
-/// The fault of an error that a driver got from the client library directly.
-impl From<&RedisError> for RedisFault {
-    fn from(error: &RedisError) -> Self {
-        classify(error)
     }
 }

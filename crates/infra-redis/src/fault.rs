@@ -160,26 +160,9 @@ fn outcome_of(kind: FaultKind) -> Outcome {
     }
 }
 
-/// What an error of the client library means. Server errors are told apart by their code, because
-/// the library leaves several of them (`OOM`, `BUSY`, `NOAUTH`) untyped.
-pub fn classify(error: &redis::RedisError) -> RedisFault {
-    if let Some(errors) = error.clone().into_server_errors()
-        && let Some((_, first)) = errors.first()
-    {
-        return classify_reply(first);
-    }
-    match error.code() {
-        Some(code) => server_fault(code, error.detail().unwrap_or_default()),
-        None => client_fault(error),
-    }
-}
-
-/// What an error reply of the server means.
-pub fn classify_reply(reply: &redis::ServerError) -> RedisFault {
-    server_fault(reply.code(), reply.details().unwrap_or_default())
-}
-
-fn server_fault(code: &str, detail: &str) -> RedisFault {
+/// What an error reply of the server means: its first word and the rest. Told apart by the first
+/// word, because client libraries leave several of them (`OOM`, `BUSY`, `NOAUTH`) untyped.
+pub(crate) fn reply_fault(code: &str, detail: &str) -> RedisFault {
     let kind = match code {
         "WRONGTYPE" => FaultKind::WrongType,
         "NOAUTH" | "WRONGPASS" => FaultKind::Auth,
@@ -204,34 +187,15 @@ fn server_fault(code: &str, detail: &str) -> RedisFault {
     fault
 }
 
-fn client_fault(error: &redis::RedisError) -> RedisFault {
-    let kind = match error.kind() {
-        redis::ErrorKind::Io if error.is_timeout() => FaultKind::Timeout,
-        redis::ErrorKind::Io => FaultKind::ConnectionLost,
-        redis::ErrorKind::AuthenticationFailed => FaultKind::Auth,
-        // A reply that could not be parsed ends the connection; the call may have been applied.
-        redis::ErrorKind::Parse => FaultKind::ConnectionLost,
-        _ => FaultKind::Protocol,
-    };
-    let message = match kind {
-        FaultKind::ConnectionLost => "the connection broke before the answer came".to_owned(),
-        _ => reply_text(error),
-    };
-    RedisFault::new(kind, message)
+/// [`reply_fault`] of the whole line, as in `NOPERM no permission`.
+pub(crate) fn line_fault(line: &str) -> RedisFault {
+    let line = line.trim();
+    let (code, detail) = line.split_once(' ').unwrap_or((line, ""));
+    reply_fault(code, detail)
 }
 
 /// The text of an error without the arguments that the server may repeat in it.
-pub(crate) fn reply_text(error: &redis::RedisError) -> String {
-    match (error.code(), error.detail()) {
-        (Some(code), detail) => {
-            format!("{code} {}", without_arguments(detail.unwrap_or_default()))
-        }
-        (None, Some(detail)) => without_arguments(detail).to_owned(),
-        (None, None) => without_arguments(&error.to_string()).to_owned(),
-    }
-}
-
-fn without_arguments(text: &str) -> &str {
+pub(crate) fn without_arguments(text: &str) -> &str {
     text.split(", with args beginning with")
         .next()
         .unwrap_or_default()
@@ -243,10 +207,7 @@ mod tests {
     use super::*;
 
     fn fault(code: &str, detail: &str) -> RedisFault {
-        classify(&redis::make_extension_error(
-            code.to_owned(),
-            Some(detail.to_owned()),
-        ))
+        line_fault(&format!("{code} {detail}"))
     }
 
     #[test]
@@ -286,16 +247,6 @@ mod tests {
             assert_eq!(fault.outcome(), Outcome::NotApplied, "{code}");
             assert_eq!(fault.code(), Some(code));
         }
-    }
-
-    #[test]
-    fn a_broken_connection_leaves_the_outcome_unknown() {
-        let io = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        let fault = classify(&redis::RedisError::from(io));
-        assert_eq!(fault.kind(), FaultKind::ConnectionLost);
-        assert_eq!(fault.outcome(), Outcome::Unknown);
-        assert!(fault.is_transient());
-        assert_eq!(fault.of_read().outcome(), Outcome::NotApplied);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! [options](RedisOptions), the [supervised connection](Connection), the
 //! [classes of errors](RedisFault) and the [backoff](Backoff).
 //!
-//! ```no_run
+#![cfg_attr(feature = "redis", doc = "```no_run")]
+#![cfg_attr(not(feature = "redis"), doc = "```ignore")]
 //! use std::time::Duration;
 //! use infra_redis::{Connection, Effect, RedisOptions};
 //!
@@ -31,38 +32,56 @@
 //! # Layout
 //! - `url`: [`RedisUrl`]; `options`: [`RedisOptions`]; `backoff`: [`Backoff`]
 //! - `subscriber`: [`Subscriber`], a connection for subscriptions; `resp`: its protocol
-//! - `dial`: one attempt to connect, ending in a stream or a multiplexed connection; `tls`: the
-//!   session's settings; `stream`: the bytes, small writes gathered
-//! - `connection`: [`Connection`], what callers hold; `link`: the state shared with its
-//!   supervisor; `supervisor`: the task that keeps it alive
+//! - `dial`: the steps of an attempt to connect; `tls`: the session's settings; `stream`: the
+//!   bytes, small writes gathered
+//! - `supervised`: a connection that is dialled again for ever, and the calls over it; `link`:
+//!   the state shared with its supervisor; `supervisor`: the task that keeps it alive; `client`:
+//!   what both need of a client library
+//! - `connection`: [`Connection`], what callers of the library `redis` hold; `multiplexed`: how
+//!   it is dialled; `classify`: its errors
 //! - `fault`: [`RedisFault`], errors of calls; `connect_error`: [`ConnectError`]
 //!
 //! # Not here
 //! Clusters and sentinels: a `MOVED` answer is the permanent fault [`FaultKind::Cluster`].
 
+// Without a client library only the URL and the subscriber are in use.
+#![cfg_attr(not(feature = "redis"), allow(dead_code))]
+
 mod backoff;
+#[cfg(feature = "redis")]
+mod classify;
+mod client;
 mod connect_error;
+#[cfg(feature = "redis")]
 mod connection;
 mod dial;
 mod fault;
 mod link;
+#[cfg(feature = "redis")]
+mod multiplexed;
 mod options;
 mod resp;
 mod stream;
 mod subscriber;
+mod supervised;
 mod supervisor;
 mod tls;
 mod url;
 
 pub use backoff::Backoff;
+#[cfg(feature = "redis")]
+pub use classify::{classify, classify_reply};
 pub use connect_error::{ConnectError, ConnectFault};
-pub use connection::{Connection, Effect, LinkWatch, Transaction};
-pub use fault::{FaultKind, RedisFault, classify, classify_reply};
-pub use link::LinkStatus;
+#[cfg(feature = "redis")]
+pub use connection::{Connection, Transaction};
+pub use fault::{FaultKind, RedisFault};
+pub use link::{LinkStatus, LinkWatch};
 pub use options::RedisOptions;
 pub use subscriber::{Push, Reply, Subscriber, SubscriberCommand};
+pub use supervised::Effect;
 pub use url::{RedisUrl, UrlError};
 
 /// The client library, for drivers only.
+#[cfg(feature = "redis")]
 #[doc(hidden)]
 pub use redis;

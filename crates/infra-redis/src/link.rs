@@ -1,11 +1,11 @@
 //! The state of a supervised connection, shared by its callers and its supervisor.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use infra_core::{Class, Classify};
-use redis::aio::MultiplexedConnection;
+use infra_core::{BoxFuture, Class, Classify};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -34,11 +34,11 @@ pub enum LinkStatus {
 
 /// Generations count connections: what is known about one is never applied to the next.
 #[derive(Clone)]
-pub(crate) enum Link {
+pub(crate) enum Link<C> {
     Idle,
     Up {
         generation: u64,
-        connection: MultiplexedConnection,
+        connection: C,
     },
     Down {
         generation: u64,
@@ -51,8 +51,8 @@ pub(crate) enum Link {
     },
 }
 
-pub(crate) struct Core {
-    pub(crate) link: watch::Sender<Link>,
+pub(crate) struct Core<C> {
+    pub(crate) link: watch::Sender<Link<C>>,
     /// Set by every answer, cleared by every idle check.
     pub(crate) answered: AtomicBool,
     /// A call went unanswered: is the connection still alive?
@@ -62,8 +62,8 @@ pub(crate) struct Core {
     last_redial: std::sync::Mutex<Option<Instant>>,
 }
 
-impl Core {
-    pub(crate) fn new(link: Link) -> Arc<Core> {
+impl<C: Clone> Core<C> {
+    pub(crate) fn new(link: Link<C>) -> Arc<Core<C>> {
         Arc::new(Core {
             link: watch::Sender::new(link),
             answered: AtomicBool::new(false),
@@ -74,7 +74,7 @@ impl Core {
     }
 
     /// The connection in use, where there is one newer than `after`.
-    pub(crate) fn current(&self, after: u64) -> Option<(u64, MultiplexedConnection)> {
+    pub(crate) fn current(&self, after: u64) -> Option<(u64, C)> {
         match &*self.link.borrow() {
             Link::Up {
                 generation,
@@ -90,7 +90,7 @@ impl Core {
         &self,
         after: u64,
         deadline: Instant,
-    ) -> Result<(u64, MultiplexedConnection), RedisFault> {
+    ) -> Result<(u64, C), RedisFault> {
         self.wanted.notify_one();
         let mut link = self.link.subscribe();
         let ready = link.wait_for(|link| match link {
@@ -173,7 +173,7 @@ impl Core {
     }
 }
 
-impl Link {
+impl<C> Link<C> {
     pub(crate) fn status(&self) -> LinkStatus {
         match self {
             Link::Idle => LinkStatus::Idle,
@@ -185,5 +185,45 @@ impl Link {
             },
             Link::Closed { .. } => LinkStatus::Closed,
         }
+    }
+}
+
+/// Follows the status of a supervised connection.
+pub struct LinkWatch(Box<dyn Follow>);
+
+impl LinkWatch {
+    pub(crate) fn new<C: Send + Sync + 'static>(link: watch::Receiver<Link<C>>) -> Self {
+        LinkWatch(Box::new(link))
+    }
+
+    /// The next change of status; `None` once the connection is gone. Cancel safe.
+    pub fn changed(&mut self) -> BoxFuture<'_, Option<LinkStatus>> {
+        self.0.next()
+    }
+}
+
+impl fmt::Debug for LinkWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkWatch")
+            .field("status", &self.0.status())
+            .finish()
+    }
+}
+
+trait Follow: Send + Sync {
+    fn next(&mut self) -> BoxFuture<'_, Option<LinkStatus>>;
+    fn status(&self) -> LinkStatus;
+}
+
+impl<C: Send + Sync + 'static> Follow for watch::Receiver<Link<C>> {
+    fn next(&mut self) -> BoxFuture<'_, Option<LinkStatus>> {
+        Box::pin(async {
+            self.changed().await.ok()?;
+            Some(self.borrow_and_update().status())
+        })
+    }
+
+    fn status(&self) -> LinkStatus {
+        self.borrow().status()
     }
 }

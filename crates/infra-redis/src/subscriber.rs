@@ -9,12 +9,11 @@ use std::io;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use redis::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::connect_error::{ConnectError, ConnectFault};
+use crate::connect_error::{ConnectError, LoginCause, LoginFailure};
 use crate::dial::Attempt;
-use crate::fault::{RedisFault, classify_reply};
+use crate::fault::{RedisFault, line_fault, without_arguments};
 use crate::options::RedisOptions;
 use crate::resp::{self, Frame};
 use crate::stream::RedisStream;
@@ -112,8 +111,9 @@ impl Subscriber {
     }
 
     async fn ask(&mut self, options: &RedisOptions, command: &[&str]) -> Result<(), ConnectError> {
-        let login_error = |error: &redis::RedisError| {
-            ConnectError::login(options.url(), options.url().is_tls(), error)
+        let failed = |cause, text| {
+            let failure = LoginFailure { cause, text };
+            ConnectError::login(options.url(), options.url().is_tls(), failure)
         };
         resp::write_command(&mut self.unsent, command);
         let answered = async {
@@ -122,21 +122,17 @@ impl Subscriber {
         };
         let frame = answered
             .await
-            .map_err(|error| login_error(&redis::RedisError::from(error)))?;
+            .map_err(|error| failed(LoginCause::Broken, error.to_string()))?;
         let Frame::Error(line) = frame else {
             return Ok(());
         };
-        let line = self.current.get(line).unwrap_or_default();
-        match redis::parse_redis_value(line).and_then(Value::extract_error) {
-            // Rights that do not cover this are no reason not to connect.
-            Err(error) if error.code() == Some("NOPERM") => Ok(()),
-            Err(error) => Err(login_error(&error)),
-            Ok(_) => Err(ConnectError::new(
-                ConnectFault::Protocol,
-                options.url(),
-                "the server's answer to the login cannot be read".to_owned(),
-            )),
+        let line = error_text(&self.current, line);
+        // Rights that do not cover this are no reason not to connect.
+        if line.starts_with("NOPERM") {
+            return Ok(());
         }
+        let text = without_arguments(&line).to_owned();
+        Err(failed(LoginCause::Answer, text))
     }
 
     /// Queues a command; [`Subscriber::flush`] sends it. The answers come in the same order.
@@ -195,13 +191,8 @@ impl Subscriber {
         match frame {
             Frame::Simple(_) => Ok(Push::Reply(Reply::Pong)),
             Frame::Error(line) => {
-                let line = bytes.get(line).unwrap_or_default();
-                match redis::parse_redis_value(line) {
-                    Ok(Value::ServerError(error)) => {
-                        Ok(Push::Reply(Reply::Refused(classify_reply(&error))))
-                    }
-                    _ => Err(invalid("an error that cannot be read")),
-                }
+                let fault = line_fault(&error_text(bytes, line));
+                Ok(Push::Reply(Reply::Refused(fault)))
             }
             Frame::Array(parts) => {
                 let part = |n: usize| -> io::Result<&[u8]> {
@@ -250,6 +241,12 @@ impl Subscriber {
             }
         }
     }
+}
+
+/// The text of an error line: without its type byte and its end.
+fn error_text(bytes: &[u8], line: Range<usize>) -> String {
+    let line = String::from_utf8_lossy(bytes.get(line).unwrap_or_default());
+    line.trim_start_matches('-').trim_end().to_owned()
 }
 
 fn invalid(what: &str) -> io::Error {

@@ -5,13 +5,11 @@ use std::sync::atomic::Ordering;
 
 use infra_core::context::spawn_detached;
 use infra_core::{Class, Classify};
-use redis::aio::MultiplexedConnection;
-use redis::cmd;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
+use crate::client::{Client, Live};
 use crate::connect_error::{ConnectError, ConnectFault};
-use crate::dial;
 use crate::link::{Core, Link};
 use crate::options::RedisOptions;
 
@@ -19,20 +17,20 @@ use crate::options::RedisOptions;
 const PERMANENT_FACTOR: u32 = 10;
 
 /// Dials once and puts the connection into use.
-pub(crate) async fn dial_into(
-    core: &Arc<Core>,
+pub(crate) async fn dial_into<C: Client>(
+    core: &Arc<Core<C>>,
     options: &RedisOptions,
     generation: u64,
 ) -> Result<(), ConnectError> {
-    let live = dial::multiplexed(options).await?;
+    let live = C::dial(options).await?;
     put_into_use(core, live, generation);
     Ok(())
 }
 
-fn put_into_use(core: &Arc<Core>, live: dial::Live, generation: u64) {
+fn put_into_use<C: Client>(core: &Arc<Core<C>>, live: Live<C>, generation: u64) {
     let lost = LostOnDrop(core.clone(), generation);
     let at_end = LostOnDrop(core.clone(), generation);
-    let _ = live.at_end.set(Box::new(move || at_end.tell()));
+    (live.at_end)(Box::new(move || at_end.tell()));
     let connection = live.connection;
     let taken = core.link.send_if_modified(|link| {
         let open = !matches!(link, Link::Closed { .. });
@@ -54,7 +52,7 @@ fn put_into_use(core: &Arc<Core>, live: dial::Live, generation: u64) {
 }
 
 /// Runs until the handle is closed.
-pub(crate) async fn supervise(core: Arc<Core>, options: RedisOptions) {
+pub(crate) async fn supervise<C: Client>(core: Arc<Core<C>>, options: RedisOptions) {
     let _gone = CloseOnDrop(core.clone());
     let mut link = core.link.subscribe();
     loop {
@@ -87,10 +85,10 @@ pub(crate) async fn supervise(core: Arc<Core>, options: RedisOptions) {
 }
 
 /// Returns when the connection no longer answers.
-async fn watch_over(
-    core: &Core,
+async fn watch_over<C: Client>(
+    core: &Core<C>,
     options: &RedisOptions,
-    mut connection: MultiplexedConnection,
+    connection: C,
 ) -> &'static str {
     loop {
         tokio::select! {
@@ -102,19 +100,17 @@ async fn watch_over(
             }
         }
         // An error reply is an answer too; only silence and a broken pipe are death.
-        let ping = cmd("PING");
-        let answer = connection.send_packed_command(&ping);
-        match timeout(options.response_timeout, answer).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => return "the connection broke",
+        match timeout(options.response_timeout, connection.answers()).await {
+            Ok(true) => {}
+            Ok(false) => return "the connection broke",
             Err(_) => return "the server does not answer",
         }
     }
 }
 
 /// Dials until it works. `outage` is when and why an earlier connection went down.
-async fn connect_again(
-    core: &Arc<Core>,
+async fn connect_again<C: Client>(
+    core: &Arc<Core<C>>,
     options: &RedisOptions,
     generation: u64,
     outage: Option<(Instant, &'static str)>,
@@ -132,7 +128,7 @@ async fn connect_again(
             };
             sleep(backoff.delay(attempt)).await;
         }
-        let error = match dial::multiplexed(options).await {
+        let error = match C::dial(options).await {
             Ok(live) => {
                 if let Some((since, _)) = outage {
                     let downtime_ms = since.elapsed().as_millis() as u64;
@@ -160,8 +156,8 @@ async fn connect_again(
 }
 
 /// Lets waiting callers see why; false when the handle was closed meanwhile.
-fn note_failure(
-    core: &Core,
+fn note_failure<C: Client>(
+    core: &Core<C>,
     generation: u64,
     outage: Option<(Instant, &'static str)>,
     error: ConnectError,
@@ -181,15 +177,15 @@ fn note_failure(
     })
 }
 
-struct LostOnDrop(Arc<Core>, u64);
+struct LostOnDrop<C: Client>(Arc<Core<C>>, u64);
 
-impl LostOnDrop {
+impl<C: Client> LostOnDrop<C> {
     fn tell(&self) {
         self.0.lost(self.1, "the server closed the connection");
     }
 }
 
-impl Drop for LostOnDrop {
+impl<C: Client> Drop for LostOnDrop<C> {
     fn drop(&mut self) {
         self.tell();
     }
@@ -197,9 +193,9 @@ impl Drop for LostOnDrop {
 
 /// When the runtime that carries the supervisor ends, callers on another runtime must not wait
 /// for a connection that nobody dials.
-struct CloseOnDrop(Arc<Core>);
+struct CloseOnDrop<C: Client>(Arc<Core<C>>);
 
-impl Drop for CloseOnDrop {
+impl<C: Client> Drop for CloseOnDrop<C> {
     fn drop(&mut self) {
         self.0
             .close("the runtime that carried the connection has ended");
