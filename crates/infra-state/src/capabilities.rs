@@ -1,5 +1,6 @@
 //! What a backend can do.
 
+use std::fmt;
 use std::time::Duration;
 
 /// What a backend can do, known at start-up.
@@ -14,16 +15,53 @@ pub struct Capabilities {
     pub ttl_resolution: Duration,
     /// The backend's own limit for one value in bytes; the store's option may be lower.
     pub max_value_bytes: usize,
+    /// What compare-and-swap compares.
+    pub versions: Versions,
+    /// The most keys of one transaction; 0 where there are no transactions.
+    pub max_transaction_ops: usize,
+    /// Whether changes of keys can be watched.
+    pub watch: bool,
 }
 
 impl Capabilities {
-    /// A backend within one process: atomic, not shared, milliseconds, no limit.
+    /// A backend within one process: atomic, not shared, milliseconds, no limit; without versions,
+    /// transactions and watching.
     pub const fn new() -> Self {
         Capabilities {
             set_many: Atomicity::Atomic,
             shared: false,
             ttl_resolution: Duration::from_millis(1),
             max_value_bytes: usize::MAX,
+            versions: Versions::None,
+            max_transaction_ops: 0,
+            watch: false,
+        }
+    }
+
+    /// Sets [`Capabilities::versions`] and [`Capabilities::max_transaction_ops`].
+    #[must_use]
+    pub const fn with_transactions(mut self, versions: Versions, max_ops: usize) -> Self {
+        self.versions = versions;
+        self.max_transaction_ops = max_ops;
+        self
+    }
+
+    /// Sets [`Capabilities::watch`].
+    #[must_use]
+    pub const fn with_watch(mut self, watch: bool) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// Whether the backend can do this.
+    pub fn can(&self, requirement: Requirement) -> bool {
+        match requirement {
+            Requirement::Shared => self.shared,
+            Requirement::AtomicSetMany => self.set_many == Atomicity::Atomic,
+            Requirement::Versions => self.versions != Versions::None,
+            Requirement::Revisions => self.versions == Versions::Revision,
+            Requirement::Transactions => self.max_transaction_ops > 1,
+            Requirement::Watch => self.watch,
         }
     }
 
@@ -63,4 +101,48 @@ pub enum Atomicity {
     Atomic,
     /// Each key by itself: others may see a part, and a failure may leave one.
     PerKey,
+}
+
+/// What compare-and-swap compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Versions {
+    /// Nothing: there is no compare-and-swap.
+    None,
+    /// A count of writes: a value that was changed and changed back is another version.
+    Revision,
+    /// The stored bytes, so that writers of any kind are seen, also those that know nothing of
+    /// versions; a value that was changed and changed back is the same version.
+    Content,
+}
+
+/// What a program cannot do without, for [`StoreOptions::requires`](crate::StoreOptions::requires).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Requirement {
+    /// Other processes see the same data.
+    Shared,
+    /// Nobody sees a part of a `set_many`.
+    AtomicSetMany,
+    /// Compare-and-swap.
+    Versions,
+    /// Compare-and-swap that notices a value that was changed and changed back.
+    Revisions,
+    /// Transactions over several keys.
+    Transactions,
+    /// Watching keys.
+    Watch,
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Requirement::Shared => "data that other processes see",
+            Requirement::AtomicSetMany => "an atomic set_many",
+            Requirement::Versions => "compare-and-swap",
+            Requirement::Revisions => "compare-and-swap by revision",
+            Requirement::Transactions => "transactions",
+            Requirement::Watch => "watching keys",
+        })
+    }
 }

@@ -10,7 +10,10 @@ use infra_core::{BoxFuture, Class, Classify, Outcome};
 
 use crate::capabilities::Capabilities;
 use crate::error::ErrorKind;
+use crate::step::Step;
 use crate::ttl::TtlState;
+use crate::version::VersionToken;
+use crate::watch::WatchFeed;
 
 /// What the calls of a [`StateDriver`] return.
 pub type DriverResult<'a, T> = BoxFuture<'a, Result<T, DriverError>>;
@@ -116,11 +119,55 @@ pub trait StateDriver: Send + Sync + 'static {
         limit: Duration,
     ) -> DriverResult<'a, ScanPage>;
 
+    /// The value under `key` and its version; [`VersionToken::Absent`] where there is none.
+    ///
+    /// Only called where the capabilities name versions.
+    fn get_versioned<'a>(
+        &'a self,
+        key: &'a str,
+        limit: Duration,
+    ) -> DriverResult<'a, (Option<Bytes>, VersionToken)> {
+        let _ = (key, limit);
+        unsupported("versions")
+    }
+
+    /// Takes several steps, each on another key, all or none, and returns the version that each
+    /// key then has: that of the stored value, [`VersionToken::Absent`] after a removal, and any
+    /// after a mere check. Nobody sees a part of it. Compare-and-swap is a transaction of one
+    /// step.
+    ///
+    /// Never called without steps, nor with more than the capabilities allow.
+    ///
+    /// # Errors
+    /// [`DriverError::conflict`] with the place of the first step whose condition does not hold.
+    fn transact<'a>(
+        &'a self,
+        steps: &'a [Step<'a>],
+        limit: Duration,
+    ) -> DriverResult<'a, Vec<VersionToken>> {
+        let _ = (steps, limit);
+        unsupported("transactions")
+    }
+
+    /// Begins to report the keys under `prefix` whose values change; whatever changes after it
+    /// has returned is reported, or a gap is. Removal and expiry are changes, a new expiry is
+    /// none. Only called where the capabilities say so.
+    fn watch<'a>(&'a self, prefix: &'a str, limit: Duration) -> DriverResult<'a, WatchFeed> {
+        let _ = (prefix, limit);
+        unsupported("watching")
+    }
+
     /// Asks for a sign of life.
     fn ping(&self, limit: Duration) -> DriverResult<'_, ()>;
 
     /// Frees what the driver holds. Called once.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+fn unsupported<'a, T: Send + 'a>(what: &str) -> DriverResult<'a, T> {
+    let message = format!("this backend has no {what}");
+    let error = DriverError::new(ErrorKind::Unsupported, message);
+    Box::pin(std::future::ready(Err(error)))
 }
 
 /// A time to live in whole milliseconds, from 1 to 100 years.
@@ -183,6 +230,8 @@ pub struct DriverError {
     outcome: Outcome,
     message: String,
     retry_after: Option<Duration>,
+    index: Option<usize>,
+    failures: Vec<KeyFailure>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -199,8 +248,30 @@ impl DriverError {
             },
             message: message.into(),
             retry_after: None,
+            index: None,
+            failures: Vec::new(),
             source: None,
         }
+    }
+
+    /// The condition of the step at this place of a transaction does not hold.
+    pub fn conflict(index: usize) -> Self {
+        let message = "the value is not the expected one: read it again";
+        DriverError::new(ErrorKind::Conflict, message).with_index(index)
+    }
+
+    /// Says which step of a transaction failed, from 0.
+    #[must_use]
+    pub fn with_index(mut self, index: usize) -> Self {
+        self.index = Some(index);
+        self
+    }
+
+    /// Says for which keys a call over many failed; the others succeeded.
+    #[must_use]
+    pub fn with_failures(mut self, failures: Vec<KeyFailure>) -> Self {
+        self.failures = failures;
+        self
     }
 
     /// Says whether repeating can help.
@@ -234,6 +305,42 @@ impl DriverError {
     /// The cause.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// The step of a transaction that failed, from 0.
+    pub fn index(&self) -> Option<usize> {
+        self.index
+    }
+
+    /// For which keys a call over many failed.
+    pub fn failures(&self) -> &[KeyFailure] {
+        &self.failures
+    }
+}
+
+/// One key of a call over many that failed in part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyFailure {
+    /// The place of the key in the call, from 0.
+    pub index: usize,
+    /// The cause.
+    pub kind: ErrorKind,
+    /// What became of this key.
+    pub outcome: Outcome,
+    /// For a person; holds no value and no secret.
+    pub message: String,
+}
+
+impl KeyFailure {
+    /// What `error` means for the key at this place.
+    pub fn new(index: usize, error: &DriverError) -> Self {
+        KeyFailure {
+            index,
+            kind: error.kind,
+            outcome: error.outcome,
+            message: error.message.clone(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use infra_core::{Class, Classify, Outcome};
 
-use crate::driver::DriverError;
+use crate::driver::{DriverError, KeyFailure};
 
 /// The result of every call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -61,6 +61,12 @@ pub enum ErrorKind {
     Corrupted,
     /// The path leads to no file, or to one that is no state file.
     InvalidPath,
+    /// The version is not the expected one, or a condition of a transaction does not hold.
+    Conflict,
+    /// Others were faster at every attempt of an update.
+    Contended,
+    /// The keys of one step lie on different nodes of the backend.
+    CrossSlot,
     /// Any other error of the backend.
     Backend,
 }
@@ -97,6 +103,17 @@ impl Error {
     /// The backend, as in `redis`.
     pub fn backend(&self) -> &'static str {
         self.0.backend
+    }
+
+    /// The place of the step that failed in its transaction, from 0.
+    pub fn index(&self) -> Option<usize> {
+        self.0.cause.index()
+    }
+
+    /// What failed of a call over many keys that failed in part; empty when all of it failed. A
+    /// key that is not listed succeeded.
+    pub fn failures(&self) -> &[KeyFailure] {
+        self.0.cause.failures()
     }
 
     pub(crate) fn new(

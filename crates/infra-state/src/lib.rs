@@ -32,6 +32,12 @@
 //! - **Times to live** have milliseconds and are rounded up; zero is refused. An expired value is
 //!   invisible at once. `set` removes an expiry unless [`Ttl::Keep`] is given; `increment` keeps
 //!   it.
+//! - **Versions**: [`StateStore::get_versioned`] reads a value with its version,
+//!   [`StateStore::compare_and_swap`] writes only where it is still that one,
+//!   [`StateStore::update`] repeats both, and [`StateStore::transaction`] writes several keys, all
+//!   or none. What a version compares is in [`Capabilities::versions`].
+//! - **Watching**: [`StateStore::watch`] reports all values under a prefix, then those that
+//!   change; where some may have been missed it says so and begins anew.
 //! - **Deadlines** hold for every call, by class of call, see [`StoreOptions`].
 //! - **Errors** say what became of the call: after [`ErrorKind::Timeout`] of a write the outcome
 //!   is unknown, never "failed". [`Error`] implements [`infra_core::Classify`].
@@ -50,10 +56,12 @@
 //! | write a driver | [`StateDriver`], and `conformance` (feature) |
 //!
 //! # Layout
-//! - `store`: the portable handle: `single` and `bulk` calls, `connect`, `options`
+//! - `store`: the portable handle: `single` and `bulk` calls, `versioned` ones, `transaction`,
+//!   `connect`, `options`
 //! - `key`: rules and namespaces; `ttl`; `codec`: JSON; `finite`: what JSON cannot hold;
 //!   `integer`: what can be incremented
-//! - `scan`: the stream of keys; `error`; `capabilities`
+//! - `scan`: the stream of keys; `watch`: the stream of changes; `error`; `capabilities`
+//! - `version`, `step`: what compare-and-swap and transactions are made of
 //! - `driver`: what a backend implements; `memory`, `file`, `redis`: the backends
 //! - `conformance`: the suite that every backend passes
 //!
@@ -74,14 +82,20 @@ mod finite;
 mod integer;
 mod key;
 mod memory;
+mod random;
 #[cfg(feature = "redis")]
 mod redis;
 mod scan;
+mod step;
 mod store;
 mod ttl;
+mod version;
+mod watch;
 
-pub use capabilities::{Atomicity, Capabilities};
-pub use driver::{DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis};
+pub use capabilities::{Atomicity, Capabilities, Requirement, Versions};
+pub use driver::{
+    DriverError, DriverResult, Expiry, KeyFailure, ScanCursor, ScanPage, StateDriver, TtlMillis,
+};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "file")]
 pub use file::{FileDriver, FileDurability, FileError, FileFault, FileOptions};
@@ -90,5 +104,12 @@ pub use memory::{MemoryDriver, MemoryOptions};
 #[cfg(feature = "redis")]
 pub use redis::RedisDriver;
 pub use scan::ScanStream;
-pub use store::{StateOptions, StateStore, StoreOptions, create_state_store};
+pub use step::{Action, Expect, Step};
+pub use store::{
+    StateOptions, StateStore, StoreOptions, Transaction, UpdateError, create_state_store,
+};
 pub use ttl::{Ttl, TtlState};
+pub use version::{Version, VersionToken, Versioned};
+pub use watch::{
+    Change, ChangeStream, WatchEvent, WatchFeed, WatchHub, WatchSink, WatchStream, watch_feed,
+};

@@ -21,7 +21,8 @@
 //! can be stopped or killed is up to the backend's own tests.
 //!
 //! # Layout
-//! `values`, `expiry`, `counters`, `bulk`, `scans`, `lifecycle`: the rows by theme; `random`:
+//! `values`, `expiry`, `counters`, `bulk`, `scans`, `versions`, `transactions`, `watching`,
+//! `lifecycle`: the rows by theme, where a backend that cannot do something has to say so; `random`:
 //! [`same_answers`], which compares two backends under random calls.
 
 #![allow(
@@ -38,7 +39,10 @@ mod expiry;
 mod lifecycle;
 mod random;
 mod scans;
+mod transactions;
 mod values;
+mod versions;
+mod watching;
 
 use std::fmt;
 use std::future::Future;
@@ -55,7 +59,10 @@ pub use expiry::*;
 pub use lifecycle::*;
 pub use random::{Waits, same_answers};
 pub use scans::*;
+pub use transactions::*;
 pub use values::*;
+pub use versions::*;
+pub use watching::*;
 
 /// The longest time one row may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -161,12 +168,37 @@ macro_rules! conformance_tests {
             s22_delete_many_counts_what_was_there
             s23_one_of_many_racers_sets_what_is_absent
             s23_loser_of_set_if_absent_changes_nothing
+            s12_expired_value_conflicts_with_its_version
+            s24_a_version_can_be_used_once
+            s25_the_version_of_nothing_only_creates
+            s26_a_version_does_not_survive_deletion
+            s27_a_plain_write_is_seen
+            s28_changed_and_changed_back_is_as_the_capabilities_say
+            s29_a_new_expiry_is_no_new_version
+            s30_a_swap_clears_keeps_or_replaces_the_expiry
+            s31_compare_and_delete_compares
+            s32_the_version_of_another_key_conflicts
+            s33_no_update_is_lost
+            s33_update_stores_removes_or_refuses
+            s33_update_gives_up_when_others_are_always_faster
+            s34_a_panicking_change_leaves_the_store_usable
+            s35_a_transaction_is_all_or_nothing
+            s36_a_conflict_names_its_step
+            s37_a_key_that_comes_twice_is_refused
+            s37_bad_steps_are_refused
+            s39_too_many_steps_are_refused
+            s40_readers_never_see_half_a_transaction
             s40_set_many_is_seen_whole_where_it_is_atomic
             s41_scan_prefix_is_literal
             s41_scan_yields_each_key_once_while_others_write
             s42_scan_of_many_keys_can_be_dropped
             s43_empty_prefix_stays_in_the_namespace
             s44_namespaces_never_collide
+            s45_watch_reports_what_is_there_and_what_changes
+            s45_watch_reports_expiry
+            s45_nothing_is_missed_while_others_write
+            s45_watches_do_not_disturb_each_other
+            s62_close_ends_a_watch
             s62_closed_store_refuses_everything
             s63_cancelled_close_closes
             s64_capabilities_tell_the_truth

@@ -7,8 +7,9 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Runtime;
 
 use super::Fixture;
+use crate::capabilities::Requirement;
 use crate::error::ErrorKind;
-use crate::store::StateStore;
+use crate::store::{StateStore, Transaction};
 use crate::ttl::{Ttl, TtlState};
 
 /// Times to live are multiples of this, so that two answers taken moments apart can be compared.
@@ -37,6 +38,8 @@ enum Call {
     Expire(usize, u32),
     Persist(usize),
     Ttl(usize),
+    Swap(usize, String, TtlChoice),
+    Transact(Vec<(usize, Wanted, Option<String>)>),
     Scan(usize),
     Wait(u32),
 }
@@ -75,6 +78,8 @@ fn compare_all(runtime: &Runtime, left: &Fixture, right: &Fixture, waits: Waits)
         max_shrink_iters: 500,
         ..Config::default()
     };
+    let both = |what| left.store.capabilities().can(what) && right.store.capabilities().can(what);
+    let compared = both(Requirement::Versions) && both(Requirement::Transactions);
     let round = std::cell::Cell::new(0);
     TestRunner::new(config)
         .run(&prop::collection::vec(call(waits), 200), |calls| {
@@ -82,6 +87,9 @@ fn compare_all(runtime: &Runtime, left: &Fixture, right: &Fixture, waits: Waits)
             let name = format!("round{}", round.get());
             let (l, r) = (left.store.namespaced(&name), right.store.namespaced(&name));
             for (index, call) in calls.iter().enumerate() {
+                if !compared && matches!(call, Call::Swap(..) | Call::Transact(_)) {
+                    continue;
+                }
                 let (from_left, from_right) = runtime.block_on(async {
                     if let Call::Wait(steps) = call {
                         left.wait(STEP * *steps).await;
@@ -93,6 +101,29 @@ fn compare_all(runtime: &Runtime, left: &Fixture, right: &Fixture, waits: Waits)
             Ok(())
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// A condition that means the same whatever a backend's versions are.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    Anything,
+    Present,
+    Absent,
+}
+
+fn transaction(store: &StateStore, steps: &[(usize, Wanted, Option<String>)]) -> Transaction {
+    steps
+        .iter()
+        .fold(store.transaction(), |plan, (k, wanted, put)| {
+            let key = KEYS[k % KEYS.len()];
+            match (wanted, put) {
+                (Wanted::Anything, Some(text)) => plan.set_bytes(key, text.clone(), Ttl::Keep),
+                (Wanted::Absent, Some(text)) => plan.create(key, text),
+                (Wanted::Present, _) => plan.check_exists(key),
+                (Wanted::Absent, None) => plan.check_absent(key),
+                (Wanted::Anything, None) => plan.delete(key),
+            }
+        })
 }
 
 /// The answer in a form that can be compared: a value, or the kind of the error.
@@ -134,6 +165,21 @@ async fn answer(store: &StateStore, call: &Call) -> Result<String, ErrorKind> {
         }
         Call::Persist(k) => format!("{:?}", store.persist(key(k)).await.map_err(kind)?),
         Call::Ttl(k) => steps(store.ttl(key(k)).await.map_err(kind)?),
+        Call::Swap(k, text, ttl) => {
+            let read = store.get_versioned_bytes(key(k)).await.map_err(kind)?;
+            let swap = store.compare_and_swap_bytes(key(k), &read.version, text.clone(), *ttl);
+            let swapped = swap.await.map_err(kind)?;
+            let stored = store.get_versioned_bytes(key(k)).await.map_err(kind)?;
+            let same = swapped == stored.version;
+            format!("{:?} {same} {:?}", read.value, stored.value)
+        }
+        Call::Transact(steps) => match transaction(store, steps).commit().await {
+            Ok(versions) => {
+                let absent = versions.iter().map(crate::version::Version::is_absent);
+                format!("{:?}", absent.collect::<Vec<_>>())
+            }
+            Err(error) => format!("{:?} {:?}", error.kind(), error.index()),
+        },
         Call::Scan(k) => {
             let mut keys = store.scan(key(k)).collect().await.map_err(kind)?;
             keys.sort();
@@ -191,6 +237,11 @@ fn call(waits: Waits) -> impl Strategy<Value = Call> {
         ]
         .prop_map(str::to_owned)
     };
+    let wanted = prop_oneof![
+        Just(Wanted::Anything),
+        Just(Wanted::Present),
+        Just(Wanted::Absent),
+    ];
     let delta = prop_oneof![-3_i64..4, Just(i64::MAX), Just(i64::MIN)];
     prop_oneof![
         4 => key().prop_map(Call::Get),
@@ -207,6 +258,9 @@ fn call(waits: Waits) -> impl Strategy<Value = Call> {
         2 => key().prop_map(Call::Persist),
         3 => key().prop_map(Call::Ttl),
         1 => key().prop_map(Call::Scan),
+        2 => (key(), text(), ttl()).prop_map(|(k, v, t)| Call::Swap(k, v, t)),
+        2 => prop::collection::vec((key(), wanted, prop::option::of(text())), 0..4)
+            .prop_map(Call::Transact),
         3 => (1_u32..3).prop_map(move |steps| match waits {
             Waits::Shared => Call::Wait(steps),
             Waits::None => Call::Get(steps as usize),

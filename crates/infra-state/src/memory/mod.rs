@@ -6,6 +6,7 @@
 
 mod config;
 mod shard;
+mod transact;
 
 use std::future::ready;
 use std::hash::BuildHasher;
@@ -16,12 +17,16 @@ use bytes::Bytes;
 use hashbrown::DefaultHashBuilder;
 use infra_core::{BoxFuture, SharedClock, context};
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
     DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::error::ErrorKind;
+use crate::random;
+use crate::step::Step;
 use crate::ttl::TtlState;
+use crate::version::VersionToken;
+use crate::watch::{WatchFeed, WatchHub};
 
 pub use config::MemoryOptions;
 use shard::Shard;
@@ -29,6 +34,7 @@ use shard::Shard;
 const SHARDS: usize = 64;
 /// Expired values removed under one lock by the background task.
 const SWEEP_BATCH: usize = 500;
+const MAX_TRANSACTION_OPS: usize = 10_000;
 
 /// The driver behind [`StateStore::memory`](crate::StateStore::memory).
 pub struct MemoryDriver {
@@ -39,6 +45,9 @@ struct Map {
     shards: [Mutex<Shard>; SHARDS],
     hasher: DefaultHashBuilder,
     clock: SharedClock,
+    hub: WatchHub,
+    /// Tells this store's versions from those of others.
+    origin: u64,
 }
 
 /// Where a key lives.
@@ -56,6 +65,8 @@ impl MemoryDriver {
             shards: std::array::from_fn(|_| Mutex::new(Shard::new())),
             hasher: DefaultHashBuilder::default(),
             clock: options.clock.clone(),
+            hub: WatchHub::new(),
+            origin: random::number(),
         });
         if tokio::runtime::Handle::try_current().is_ok() {
             context::spawn_detached(sweep_for_ever(Arc::downgrade(&map), options));
@@ -73,15 +84,65 @@ impl MemoryDriver {
         key: &str,
         call: impl FnOnce(&mut Shard, u64, &dyn infra_core::Clock) -> Result<T, DriverError>,
     ) -> DriverResult<'a, T> {
-        let place = self.map.place(key);
-        let mut shard = self.map.lock(place.shard);
-        let result = call(&mut shard, place.hash, &*self.map.clock);
-        drop(shard);
+        let result = self.map.on(key, call, |_| false);
         Box::pin(ready(result))
+    }
+
+    /// A call that changes the value where its answer says so.
+    fn write<'a, T: Send + 'a>(
+        &self,
+        key: &str,
+        call: impl FnOnce(&mut Shard, u64, &dyn infra_core::Clock) -> Result<T, DriverError>,
+        changed: impl FnOnce(&T) -> bool,
+    ) -> DriverResult<'a, T> {
+        Box::pin(ready(self.map.on(key, call, changed)))
     }
 }
 
 impl Map {
+    fn on<T>(
+        &self,
+        key: &str,
+        call: impl FnOnce(&mut Shard, u64, &dyn infra_core::Clock) -> Result<T, DriverError>,
+        changed: impl FnOnce(&T) -> bool,
+    ) -> Result<T, DriverError> {
+        let place = self.place(key);
+        let mut shard = self.lock(place.shard);
+        let result = call(&mut shard, place.hash, &*self.clock);
+        // Read under the lock: whoever begins to watch has to take it, so either this write is
+        // reported, or it is part of what the watcher reads first.
+        if shard.is_watched() {
+            let expired = shard.take_expired();
+            drop(shard);
+            let changed = result.as_ref().is_ok_and(changed);
+            self.report(&expired, changed.then_some(key));
+        }
+        result
+    }
+
+    /// Tells those who watch; not under the lock of a shard.
+    fn report<'k>(&self, expired: &[Arc<str>], changed: impl IntoIterator<Item = &'k str>) {
+        for key in expired {
+            self.hub.changed(key);
+        }
+        for key in changed {
+            self.hub.changed(key);
+        }
+    }
+
+    /// Reports expired values of a shard, and forgets about it when nobody watches any more.
+    fn report_expired(&self, shard: usize) {
+        let mut locked = self.lock(shard);
+        if !locked.is_watched() {
+            return;
+        }
+        let expired = locked.take_expired();
+        let watched = self.hub.is_watched();
+        locked.watch(watched);
+        drop(locked);
+        self.report(&expired, []);
+    }
+
     fn place(&self, key: &str) -> Place {
         let hash = self.hasher.hash_one(key);
         // The table uses the low bits and the top seven; take some from between.
@@ -121,6 +182,20 @@ impl Map {
 struct Locked<'a>(Vec<Option<MutexGuard<'a, Shard>>>);
 
 impl Locked<'_> {
+    /// Unlocks, then reports these keys and what has expired.
+    fn release<'k>(mut self, map: &Map, changed: impl IntoIterator<Item = &'k str>) {
+        let mut expired = Vec::new();
+        let mut watched = false;
+        for shard in self.0.iter_mut().flatten() {
+            watched |= shard.is_watched();
+            expired.extend(shard.take_expired());
+        }
+        drop(self);
+        if watched {
+            map.report(&expired, changed);
+        }
+    }
+
     fn shard(&mut self, place: Place) -> Option<&mut Shard> {
         self.0.get_mut(place.shard)?.as_deref_mut()
     }
@@ -132,7 +207,9 @@ async fn sweep_for_ever(map: Weak<Map>, options: MemoryOptions) {
         for shard in 0..SHARDS {
             loop {
                 let Some(map) = map.upgrade() else { return };
-                if !map.lock(shard).sweep(SWEEP_BATCH, &*map.clock) {
+                let more = map.lock(shard).sweep(SWEEP_BATCH, &*map.clock);
+                map.report_expired(shard);
+                if !more {
                     break;
                 }
                 drop(map);
@@ -149,6 +226,8 @@ impl StateDriver for MemoryDriver {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::new()
+            .with_transactions(Versions::Revision, MAX_TRANSACTION_OPS)
+            .with_watch(true)
     }
 
     fn keeps_deadlines(&self) -> bool {
@@ -175,7 +254,7 @@ impl StateDriver for MemoryDriver {
             .zip(places)
             .map(|(key, place)| locked.shard(place)?.get(place.hash, key, clock))
             .collect();
-        drop(locked);
+        locked.release(&self.map, []);
         Box::pin(ready(Ok(values)))
     }
 
@@ -186,10 +265,11 @@ impl StateDriver for MemoryDriver {
         expiry: Expiry,
         _: Duration,
     ) -> DriverResult<'a, ()> {
-        self.on(key, |shard, hash, clock| {
+        let set = |shard: &mut Shard, hash, clock: &dyn infra_core::Clock| {
             shard.set(hash, key, value, expiry, clock);
             Ok(())
-        })
+        };
+        self.write(key, set, |()| true)
     }
 
     fn set_many<'a>(
@@ -204,7 +284,7 @@ impl StateDriver for MemoryDriver {
                 shard.set(place.hash, key, value.clone(), expiry, &*self.map.clock);
             }
         }
-        drop(locked);
+        locked.release(&self.map, entries.iter().map(|(key, _)| *key));
         Box::pin(ready(Ok(())))
     }
 
@@ -215,9 +295,10 @@ impl StateDriver for MemoryDriver {
         expiry: Expiry,
         _: Duration,
     ) -> DriverResult<'a, bool> {
-        self.on(key, |shard, hash, clock| {
+        let set = |shard: &mut Shard, hash, clock: &dyn infra_core::Clock| {
             Ok(shard.set_if_absent(hash, key, value, expiry, clock))
-        })
+        };
+        self.write(key, set, |set| *set)
     }
 
     fn delete<'a>(&'a self, keys: &'a [&'a str], _: Duration) -> DriverResult<'a, u64> {
@@ -228,7 +309,8 @@ impl StateDriver for MemoryDriver {
                 deleted += u64::from(shard.delete(place.hash, key, &*self.map.clock));
             }
         }
-        drop(locked);
+        let removed = keys.iter().copied().filter(|_| deleted > 0);
+        locked.release(&self.map, removed);
         Box::pin(ready(Ok(deleted)))
     }
 
@@ -237,9 +319,10 @@ impl StateDriver for MemoryDriver {
     }
 
     fn increment<'a>(&'a self, key: &'a str, delta: i64, _: Duration) -> DriverResult<'a, i64> {
-        self.on(key, |shard, hash, clock| {
+        let add = |shard: &mut Shard, hash, clock: &dyn infra_core::Clock| {
             shard.increment(hash, key, delta, clock)
-        })
+        };
+        self.write(key, add, |_| true)
     }
 
     fn expire<'a>(&'a self, key: &'a str, ttl: TtlMillis, _: Duration) -> DriverResult<'a, bool> {
@@ -283,6 +366,38 @@ impl StateDriver for MemoryDriver {
         Box::pin(ready(page))
     }
 
+    fn get_versioned<'a>(
+        &'a self,
+        key: &'a str,
+        _: Duration,
+    ) -> DriverResult<'a, (Option<Bytes>, VersionToken)> {
+        let origin = self.map.origin;
+        self.on(key, |shard, hash, clock| {
+            Ok(match shard.get_versioned(hash, key, clock) {
+                None => (None, VersionToken::Absent),
+                Some((value, revision)) => {
+                    (Some(value), VersionToken::Revision { origin, revision })
+                }
+            })
+        })
+    }
+
+    fn transact<'a>(
+        &'a self,
+        steps: &'a [Step<'a>],
+        _: Duration,
+    ) -> DriverResult<'a, Vec<VersionToken>> {
+        Box::pin(ready(transact::transact(&self.map, steps)))
+    }
+
+    fn watch<'a>(&'a self, prefix: &'a str, _: Duration) -> DriverResult<'a, WatchFeed> {
+        let feed = self.map.hub.subscribe(prefix);
+        for shard in 0..SHARDS {
+            self.map.lock(shard).watch(true);
+        }
+        Box::pin(ready(Ok(feed)))
+    }
+
     fn ping(&self, _: Duration) -> DriverResult<'_, ()> {
         Box::pin(ready(Ok(())))
     }
@@ -291,6 +406,7 @@ impl StateDriver for MemoryDriver {
         for shard in 0..SHARDS {
             self.map.lock(shard).clear();
         }
+        self.map.hub.close();
         Box::pin(ready(()))
     }
 }

@@ -20,12 +20,18 @@ pub(crate) struct Shard {
     table: HashTable<Entry>,
     expiries: BTreeMap<(MonoTime, u64), Expiring>,
     next_id: u64,
+    /// Grows with every write of a value.
+    revision: u64,
+    /// Whether anybody may be watching, and what has expired since it was last asked.
+    watched: bool,
+    expired: Vec<Arc<str>>,
 }
 
 struct Entry {
     hash: u64,
     key: Arc<str>,
     value: Bytes,
+    revision: u64,
     expires: Option<(MonoTime, u64)>,
 }
 
@@ -40,11 +46,39 @@ impl Shard {
             table: HashTable::new(),
             expiries: BTreeMap::new(),
             next_id: 0,
+            revision: 0,
+            watched: false,
+            expired: Vec::new(),
         }
+    }
+
+    /// From now on what expires is noted for [`Shard::take_expired`].
+    pub(crate) fn watch(&mut self, watched: bool) {
+        self.watched = watched;
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched
+    }
+
+    /// The keys of values that were removed because they had expired.
+    pub(crate) fn take_expired(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.expired)
     }
 
     pub(crate) fn get(&mut self, hash: u64, key: &str, clock: &dyn Clock) -> Option<Bytes> {
         self.live(hash, key, clock).map(|entry| entry.value.clone())
+    }
+
+    /// The value and its revision.
+    pub(crate) fn get_versioned(
+        &mut self,
+        hash: u64,
+        key: &str,
+        clock: &dyn Clock,
+    ) -> Option<(Bytes, u64)> {
+        self.live(hash, key, clock)
+            .map(|entry| (entry.value.clone(), entry.revision))
     }
 
     pub(crate) fn exists(&mut self, hash: u64, key: &str, clock: &dyn Clock) -> bool {
@@ -63,11 +97,13 @@ impl Shard {
             Expiry::After(ttl) => Some(clock.now().plus(ttl.duration())),
             Expiry::Clear | Expiry::Keep => None,
         };
+        let revision = self.next_revision();
         let Some(entry) = self.live(hash, key, clock) else {
             self.insert(hash, key, value, at);
             return;
         };
         entry.value = value;
+        entry.revision = revision;
         let key = entry.key.clone();
         if expiry != Expiry::Keep {
             self.set_expiry(hash, key, at);
@@ -104,12 +140,14 @@ impl Shard {
         delta: i64,
         clock: &dyn Clock,
     ) -> Result<i64, DriverError> {
+        let revision = self.next_revision();
         let Some(entry) = self.live(hash, key, clock) else {
             self.insert(hash, key, Bytes::from(delta.to_string()), None);
             return Ok(delta);
         };
         let after = integer::add(&entry.value, delta)?;
         entry.value = Bytes::from(after.to_string());
+        entry.revision = revision;
         Ok(after)
     }
 
@@ -182,6 +220,9 @@ impl Shard {
                     .find_entry(expired.hash, |entry| Arc::ptr_eq(&entry.key, &expired.key))
             {
                 found.remove();
+                if self.watched {
+                    self.expired.push(expired.key);
+                }
             }
         }
         true
@@ -193,7 +234,9 @@ impl Shard {
     }
 
     pub(crate) fn clear(&mut self) {
+        let revision = self.revision;
         *self = Shard::new();
+        self.revision = revision;
     }
 
     /// The entry of a key that has not expired. Removes some expired ones in passing, this key's
@@ -205,12 +248,20 @@ impl Shard {
         };
         match found.get().expires {
             Some(expires) if expires.0 <= clock.now() => {
-                found.remove();
+                let (entry, _) = found.remove();
                 self.expiries.remove(&expires);
+                if self.watched {
+                    self.expired.push(entry.key);
+                }
                 None
             }
             _ => Some(found.into_mut()),
         }
+    }
+
+    fn next_revision(&mut self) -> u64 {
+        self.revision += 1;
+        self.revision
     }
 
     fn insert(&mut self, hash: u64, key: &str, value: Bytes, at: Option<MonoTime>) {
@@ -219,6 +270,7 @@ impl Shard {
             hash,
             key: key.clone(),
             value,
+            revision: self.revision,
             expires: None,
         };
         self.table.insert_unique(hash, entry, |entry| entry.hash);

@@ -28,6 +28,44 @@ impl StateStore {
         keys: &[impl AsRef<str>],
     ) -> Result<Vec<Option<T>>> {
         const OPERATION: &str = "get_many";
+        let values = self.get_many_bytes(keys).await?;
+        let shared = &self.shared;
+        let decoded = values.iter().zip(keys).map(|(value, key)| {
+            value
+                .as_ref()
+                .map(|bytes| codec::decode(bytes))
+                .transpose()
+                .map_err(|cause| shared.error(OPERATION, Some(key.as_ref()), cause))
+        });
+        decoded.collect()
+    }
+
+    /// [`StateStore::get_many`] with an answer for each key: a value that is not a `T` fails alone.
+    ///
+    /// # Errors
+    /// As [`StateStore::get_many`] for the call as a whole.
+    pub async fn get_many_each<T: DeserializeOwned>(
+        &self,
+        keys: &[impl AsRef<str>],
+    ) -> Result<Vec<Result<Option<T>>>> {
+        let values = self.get_many_bytes(keys).await?;
+        let decoded = values
+            .into_iter()
+            .zip(keys)
+            .map(|(value, key)| match value {
+                None => Ok(None),
+                Some(bytes) => (codec::decode(&bytes).map(Some))
+                    .map_err(|cause| self.shared.error("get_many", Some(key.as_ref()), cause)),
+            });
+        Ok(decoded.collect())
+    }
+
+    /// The bytes under `keys` as they are stored, as [`StateStore::get_many`] reads values.
+    ///
+    /// # Errors
+    /// As [`StateStore::get_bytes`].
+    pub async fn get_many_bytes(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Option<Bytes>>> {
+        const OPERATION: &str = "get_many";
         let backend_keys = self.keys(OPERATION, keys.iter().map(AsRef::as_ref))?;
         if backend_keys.is_empty() {
             self.shared.check_open(OPERATION, None)?;
@@ -37,17 +75,7 @@ impl StateStore {
         let shared = &self.shared;
         let call = |limit| shared.driver.get_many(&names, limit);
         let limit = shared.options.bulk_timeout;
-        let values = shared
-            .run(OPERATION, None, Effect::Read, limit, call)
-            .await?;
-        let decoded = values.iter().zip(keys).map(|(value, key)| {
-            value
-                .as_ref()
-                .map(|bytes| codec::decode(bytes))
-                .transpose()
-                .map_err(|cause| shared.error(OPERATION, Some(key.as_ref()), cause))
-        });
-        decoded.collect()
+        shared.run(OPERATION, None, Effect::Read, limit, call).await
     }
 
     /// Stores several values for ever; of two under one key the later wins. Whether others can

@@ -30,9 +30,10 @@ const BACKENDS: [&str; 3] = ["memory", "file", "redis"];
 /// enable; [`ErrorKind::InvalidUrl`]; and, unless lazy, what stands in the way of a connection:
 /// [`ErrorKind::Unavailable`] or [`ErrorKind::Auth`]. A file is opened at once and may be
 /// [`ErrorKind::AlreadyOpen`], [`ErrorKind::Corrupted`] or [`ErrorKind::InvalidPath`].
+/// [`ErrorKind::Unsupported`] when the backend cannot do what [`StoreOptions::requires`] asks for.
 pub async fn create_state_store(backend: &str, options: StateOptions) -> Result<StateStore> {
     match backend.trim().to_ascii_lowercase().as_str() {
-        "memory" => Ok(memory(options.memory, options.store)),
+        "memory" => able(memory(options.memory, options.store)),
         "file" => file(options).await,
         "redis" => redis(options).await,
         _ => Err(unknown_backend(backend)),
@@ -78,7 +79,7 @@ async fn file(options: StateOptions) -> Result<StateStore> {
     let driver = crate::file::FileDriver::open(path, options.file)
         .await
         .map_err(failed)?;
-    Ok(StateStore::from_driver(Arc::new(driver), options.store))
+    able(StateStore::from_driver(Arc::new(driver), options.store))
 }
 
 #[cfg(not(feature = "file"))]
@@ -92,13 +93,21 @@ async fn redis(options: StateOptions) -> Result<StateStore> {
     let driver = crate::redis::RedisDriver::connect(&options)
         .await
         .map_err(|cause| Error::new("connect", None, "redis", cause))?;
-    Ok(StateStore::from_driver(Arc::new(driver), options.store))
+    able(StateStore::from_driver(Arc::new(driver), options.store))
 }
 
 #[cfg(not(feature = "redis"))]
 async fn redis(_: StateOptions) -> Result<StateStore> {
     let message = "this program was built without it: enable the feature `redis`";
     Err(failed("redis", ErrorKind::NotCompiled, message.to_owned()))
+}
+
+/// The store, if it can do what its options require.
+fn able(store: StateStore) -> Result<StateStore> {
+    for requirement in &store.shared.options.requirements {
+        store.require(*requirement)?;
+    }
+    Ok(store)
 }
 
 fn unknown_backend(name: &str) -> Error {

@@ -4,6 +4,10 @@ mod bulk;
 mod connect;
 mod options;
 mod single;
+mod transaction;
+mod update;
+mod versioned;
+mod watching;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +19,7 @@ use bytes::Bytes;
 use infra_core::{BoxFuture, Health, HealthCheck, Outcome};
 use tracing::debug;
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Requirement};
 use crate::driver::{DriverError, DriverResult, StateDriver};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Namespace;
@@ -24,6 +28,8 @@ use crate::scan::ScanStream;
 
 pub use connect::create_state_store;
 pub use options::{StateOptions, StoreOptions};
+pub use transaction::Transaction;
+pub use update::UpdateError;
 
 /// Values under keys, with times to live, the same on every backend.
 ///
@@ -138,6 +144,14 @@ impl StateStore {
             .with_max_value_bytes(max_value_bytes)
     }
 
+    /// Checks that the backend can do this.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`].
+    pub fn require(&self, requirement: Requirement) -> Result<()> {
+        self.able("require", requirement)
+    }
+
     /// The backend's name, as in `redis`.
     pub fn backend(&self) -> &'static str {
         self.shared.backend
@@ -164,6 +178,15 @@ impl StateStore {
         if !self.shared.closed.swap(true, Ordering::SeqCst) {
             self.shared.driver.close().await;
         }
+    }
+
+    fn able(&self, operation: &'static str, requirement: Requirement) -> Result<()> {
+        if self.shared.driver.capabilities().can(requirement) {
+            return Ok(());
+        }
+        let message = format!("this backend cannot do that: {requirement}");
+        let cause = DriverError::new(ErrorKind::Unsupported, message);
+        Err(self.shared.error(operation, None, cause))
     }
 
     fn key<'k>(&self, operation: &'static str, key: &'k str) -> Result<Cow<'k, str>> {
@@ -208,6 +231,17 @@ impl Shared {
         call: impl FnOnce(Duration) -> DriverResult<'a, T>,
     ) -> Result<T> {
         self.check_open(operation, key)?;
+        let answer = self.attempt(effect, limit, call).await;
+        answer.map_err(|cause| self.error(operation, key, cause))
+    }
+
+    /// [`Shared::run`] with the driver's own error.
+    pub(crate) async fn attempt<'a, T>(
+        &self,
+        effect: Effect,
+        limit: Duration,
+        call: impl FnOnce(Duration) -> DriverResult<'a, T>,
+    ) -> Result<T, DriverError> {
         let answer = call(limit);
         let result = if self.keeps_deadlines {
             answer.await
@@ -217,12 +251,9 @@ impl Shared {
                 Err(_) => Err(timed_out(effect, limit)),
             }
         };
-        result.map_err(|cause| {
-            let cause = match effect {
-                Effect::Read => cause.with_outcome(Outcome::NotApplied),
-                Effect::Write => cause,
-            };
-            self.error(operation, key, cause)
+        result.map_err(|cause| match effect {
+            Effect::Read => cause.with_outcome(Outcome::NotApplied),
+            Effect::Write => cause,
         })
     }
 

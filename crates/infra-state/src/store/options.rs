@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use infra_core::Secret;
 
+use crate::capabilities::Requirement;
 #[cfg(feature = "file")]
 use crate::file::FileOptions;
 use crate::memory::MemoryOptions;
@@ -17,11 +18,13 @@ pub struct StoreOptions {
     pub(crate) bulk_timeout: Duration,
     pub(crate) max_value_bytes: usize,
     pub(crate) max_scan_keys: usize,
+    pub(crate) update_attempts: u32,
+    pub(crate) requirements: Vec<Requirement>,
 }
 
 impl StoreOptions {
     /// 2 s for a read or a write, 10 s for calls over many keys and a page of a scan, values up
-    /// to 16 MiB, scans up to 10 million keys.
+    /// to 16 MiB, scans up to 10 million keys, 100 attempts of an update, nothing required.
     pub const fn new() -> Self {
         StoreOptions {
             read_timeout: Duration::from_secs(2),
@@ -29,6 +32,8 @@ impl StoreOptions {
             bulk_timeout: Duration::from_secs(10),
             max_value_bytes: 16 * 1024 * 1024,
             max_scan_keys: 10_000_000,
+            update_attempts: 100,
+            requirements: Vec::new(),
         }
     }
 
@@ -66,6 +71,23 @@ impl StoreOptions {
     #[must_use]
     pub const fn max_scan_keys(mut self, keys: usize) -> Self {
         self.max_scan_keys = keys;
+        self
+    }
+
+    /// How often [`StateStore::update`](crate::StateStore::update) tries before it fails as
+    /// [`ErrorKind::Contended`](crate::ErrorKind::Contended). At least 1; default 100.
+    #[must_use]
+    pub const fn update_attempts(mut self, attempts: u32) -> Self {
+        self.update_attempts = if attempts == 0 { 1 } else { attempts };
+        self
+    }
+
+    /// What the program cannot do without. A backend that cannot do it is an error when the store
+    /// is made, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), not at the first call
+    /// that needs it.
+    #[must_use]
+    pub fn requires(mut self, requirement: Requirement) -> Self {
+        self.requirements.push(requirement);
         self
     }
 }
