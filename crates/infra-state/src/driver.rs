@@ -3,12 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use infra_core::{BoxFuture, Class, Classify, Outcome};
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Versions};
 use crate::error::ErrorKind;
 use crate::step::Step;
 use crate::ttl::TtlState;
@@ -131,6 +131,35 @@ pub trait StateDriver: Send + Sync + 'static {
         unsupported("versions")
     }
 
+    /// The value under `key` with its version and the rest of its life; `None` where there is no
+    /// value. Without a version where the capabilities name none.
+    ///
+    /// Unless a driver can ask for all of it at once, these are two calls one after the other.
+    fn get_entry<'a>(
+        &'a self,
+        key: &'a str,
+        limit: Duration,
+    ) -> DriverResult<'a, Option<DriverEntry>> {
+        Box::pin(async move {
+            let asked = Instant::now();
+            let (value, version) = match self.capabilities().versions {
+                Versions::None => (self.get(key, limit).await?, None),
+                _ => {
+                    let (value, token) = self.get_versioned(key, limit).await?;
+                    (value, Some(token))
+                }
+            };
+            let Some(value) = value else { return Ok(None) };
+            let ttl = (self.ttl(key, limit.saturating_sub(asked.elapsed()))).await?;
+            let entry = DriverEntry {
+                value,
+                version,
+                ttl,
+            };
+            Ok((ttl != TtlState::Absent).then_some(entry))
+        })
+    }
+
     /// Takes several steps, each on another key, all or none, and returns the version that each
     /// key then has: that of the stored value, [`VersionToken::Absent`] after a removal, and any
     /// after a mere check. Nobody sees a part of it. Compare-and-swap is a transaction of one
@@ -168,6 +197,17 @@ fn unsupported<'a, T: Send + 'a>(what: &str) -> DriverResult<'a, T> {
     let message = format!("this backend has no {what}");
     let error = DriverError::new(ErrorKind::Unsupported, message);
     Box::pin(std::future::ready(Err(error)))
+}
+
+/// What [`StateDriver::get_entry`] found.
+#[derive(Debug, Clone)]
+pub struct DriverEntry {
+    /// The value.
+    pub value: Bytes,
+    /// Its version, where the backend has versions.
+    pub version: Option<VersionToken>,
+    /// How long it still lives; never [`TtlState::Absent`].
+    pub ttl: TtlState,
 }
 
 /// A time to live in whole milliseconds, from 1 to 100 years.

@@ -94,7 +94,8 @@ mod watch;
 
 pub use capabilities::{Atomicity, Capabilities, Requirement, Versions};
 pub use driver::{
-    DriverError, DriverResult, Expiry, KeyFailure, ScanCursor, ScanPage, StateDriver, TtlMillis,
+    DriverEntry, DriverError, DriverResult, Expiry, KeyFailure, ScanCursor, ScanPage, StateDriver,
+    TtlMillis,
 };
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "file")]
@@ -109,7 +110,7 @@ pub use store::{
     StateOptions, StateStore, StoreOptions, Transaction, UpdateError, create_state_store,
 };
 pub use ttl::{Ttl, TtlState};
-pub use version::{Version, VersionToken, Versioned};
+pub use version::{Entry, Version, VersionToken, Versioned};
 pub use watch::{
     Change, ChangeStream, WatchEvent, WatchFeed, WatchHub, WatchSink, WatchStream, watch_feed,
 };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -49,6 +50,17 @@ pub struct Versioned<T> {
     pub value: Option<T>,
     /// The version to compare with later; that of "nothing there" where there is no value.
     pub version: Version,
+}
+
+/// The stored bytes under a key, and all that is known of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The value as it is stored; [`StateStore::decode`](crate::StateStore::decode) reads it.
+    pub value: Bytes,
+    /// Its version, where the backend has versions.
+    pub version: Option<Version>,
+    /// How long it still lives; `None` for ever.
+    pub ttl: Option<Duration>,
 }
 
 /// What a driver knows of the state of a key. A change of the expiry alone does not change it.

@@ -68,6 +68,26 @@ pub async fn s24_a_version_can_be_used_once(f: Fixture) {
     assert_conflict(late.unwrap_err());
 }
 
+/// All that is known of a value in one call, also where there are no versions.
+pub async fn s10_an_entry_tells_value_version_and_ttl(f: Fixture) {
+    assert_eq!(f.store.get_entry("k").await.unwrap(), None);
+    f.store.set_with("k", &1, HOUR).await.unwrap();
+    let entry = f.other.get_entry("k").await.unwrap().unwrap();
+    assert_eq!(f.store.decode::<i64>("k", &entry.value).unwrap(), 1);
+    assert_eq!(f.store.encode("k", &1).unwrap(), entry.value);
+    let left = entry.ttl.unwrap();
+    assert!(left <= HOUR && left > HOUR / 2, "{left:?}");
+    let versions = f.store.capabilities().can(Requirement::Versions);
+    assert_eq!(entry.version.is_some(), versions);
+    if let Some(version) = entry.version {
+        let swap = f.store.compare_and_swap("k", &version, &2, Ttl::Clear);
+        swap.await.unwrap();
+    }
+    f.store.set("k", &3).await.unwrap();
+    let entry = f.other.get_entry("k").await.unwrap().unwrap();
+    assert_eq!(entry.ttl, None);
+}
+
 /// A version of nothing lets nobody be overwritten.
 pub async fn s25_the_version_of_nothing_only_creates(f: Fixture) {
     if !can(&f.store, Requirement::Versions).await {

@@ -19,7 +19,7 @@ use infra_core::{BoxFuture, SharedClock, context};
 
 use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
-    DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
+    DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::error::ErrorKind;
 use crate::random;
@@ -240,6 +240,18 @@ impl StateDriver for MemoryDriver {
 
     fn get<'a>(&'a self, key: &'a str, _: Duration) -> DriverResult<'a, Option<Bytes>> {
         self.on(key, |shard, hash, clock| Ok(shard.get(hash, key, clock)))
+    }
+
+    fn get_entry<'a>(&'a self, key: &'a str, _: Duration) -> DriverResult<'a, Option<DriverEntry>> {
+        let origin = self.map.origin;
+        self.on(key, |shard, hash, clock| {
+            let found = shard.get_versioned(hash, key, clock);
+            Ok(found.map(|(value, revision)| DriverEntry {
+                value,
+                version: Some(VersionToken::Revision { origin, revision }),
+                ttl: shard.ttl(hash, key, clock),
+            }))
+        })
     }
 
     fn get_many<'a>(

@@ -25,12 +25,13 @@ use infra_core::BoxFuture;
 use infra_redis::redis::{Cmd, Pipeline, Value, cmd, pipe};
 use infra_redis::{Connection, Effect, Transaction};
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
-    DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
+    DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::store::StateOptions;
 use crate::ttl::TtlState;
+use crate::version::VersionToken;
 
 /// Keys of one `MGET` or `DEL`: enough to pay, few enough not to hold up other callers.
 const CHUNK: usize = 512;
@@ -94,6 +95,33 @@ impl StateDriver for RedisDriver {
 
     fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
         Box::pin(async move { reply::bytes(self.read(cmd("GET").arg(key), limit).await?) })
+    }
+
+    fn get_entry<'a>(
+        &'a self,
+        key: &'a str,
+        limit: Duration,
+    ) -> DriverResult<'a, Option<DriverEntry>> {
+        Box::pin(async move {
+            let mut both = pipe();
+            both.cmd("GET").arg(key).cmd("PTTL").arg(key);
+            let replies = self.connection.pipeline(&both, Effect::Read, limit).await?;
+            let [value, ttl] = <[Value; 2]>::try_from(replies)
+                .map_err(|_| reply::unexpected("a value and its time to live"))?;
+            let (Some(value), ttl) = (reply::bytes(value)?, reply::ttl(&ttl)?) else {
+                return Ok(None);
+            };
+            let version = match self.capabilities().versions {
+                Versions::None => None,
+                _ => Some(VersionToken::Content(value.clone())),
+            };
+            let entry = DriverEntry {
+                value,
+                version,
+                ttl,
+            };
+            Ok((ttl != TtlState::Absent).then_some(entry))
+        })
     }
 
     fn get_many<'a>(
@@ -214,14 +242,7 @@ impl StateDriver for RedisDriver {
     }
 
     fn ttl<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, TtlState> {
-        Box::pin(async move {
-            let reply = self.read(cmd("PTTL").arg(key), limit).await?;
-            Ok(match reply::integer(&reply)? {
-                -2 => TtlState::Absent,
-                -1 => TtlState::NoExpiry,
-                millis => TtlState::Remaining(Duration::from_millis(millis.unsigned_abs())),
-            })
-        })
+        Box::pin(async move { reply::ttl(&self.read(cmd("PTTL").arg(key), limit).await?) })
     }
 
     fn scan<'a>(

@@ -1,10 +1,13 @@
 //! What the answers of the commands must look like.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use infra_redis::RedisFault;
 use infra_redis::redis::Value;
 
 use crate::driver::DriverError;
+use crate::ttl::TtlState;
 
 pub(super) fn bytes(reply: Value) -> Result<Option<Bytes>, DriverError> {
     match reply {
@@ -20,6 +23,15 @@ pub(super) fn integer(reply: &Value) -> Result<i64, DriverError> {
         Value::Int(number) => Ok(*number),
         _ => Err(unexpected("an integer")),
     }
+}
+
+/// The answer of `PTTL`.
+pub(super) fn ttl(reply: &Value) -> Result<TtlState, DriverError> {
+    Ok(match integer(reply)? {
+        -2 => TtlState::Absent,
+        -1 => TtlState::NoExpiry,
+        millis => TtlState::Remaining(Duration::from_millis(millis.unsigned_abs())),
+    })
 }
 
 pub(super) fn flag(reply: &Value) -> Result<bool, DriverError> {

@@ -10,8 +10,8 @@ use crate::codec;
 use crate::driver::DriverError;
 use crate::error::Result;
 use crate::step::{Action, Expect, Step};
-use crate::ttl::Ttl;
-use crate::version::{Version, VersionToken, Versioned};
+use crate::ttl::{Ttl, TtlState};
+use crate::version::{Entry, Version, VersionToken, Versioned};
 
 /// # Versions
 ///
@@ -70,6 +70,31 @@ impl StateStore {
             value,
             version: Version::new(&backend_key, token),
         })
+    }
+
+    /// The bytes under `key` with their version, where the backend has versions, and the rest of
+    /// their life: what a cache in front of this store has to know. Works on every backend, in one
+    /// round trip where it can.
+    ///
+    /// # Errors
+    /// As [`StateStore::get_bytes`].
+    pub async fn get_entry(&self, key: &str) -> Result<Option<Entry>> {
+        const OPERATION: &str = "get_entry";
+        let backend_key = self.key(OPERATION, key)?;
+        let shared = &self.shared;
+        let call = |limit| shared.driver.get_entry(&backend_key, limit);
+        let limit = shared.options.read_timeout;
+        let found = shared
+            .run(OPERATION, Some(key), Effect::Read, limit, call)
+            .await?;
+        Ok(found.map(|entry| Entry {
+            value: entry.value,
+            version: (entry.version).map(|token| Version::new(&backend_key, token)),
+            ttl: match entry.ttl {
+                TtlState::Remaining(left) => Some(left),
+                TtlState::Absent | TtlState::NoExpiry => None,
+            },
+        }))
     }
 
     /// Stores `value` where the key still has this version, and returns the new version. With the

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Effect, StateStore};
@@ -60,6 +62,15 @@ impl StateStore {
             .run(OPERATION, None, Effect::Read, limit, call)
             .await?;
         Ok(ChangeStream::new(feed, Arc::clone(&self.namespace)))
+    }
+
+    /// The bytes that [`StateStore::set`] would store; `key` is for the error. For those who need
+    /// them more than once, and store them by [`StateStore::set_bytes`].
+    ///
+    /// # Errors
+    /// As [`StateStore::set`].
+    pub fn encode<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<Bytes> {
+        self.encoded("encode", key, value)
     }
 
     /// The value that stored bytes hold, as [`StateStore::get`] reads it; `key` is for the error.
