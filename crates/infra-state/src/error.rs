@@ -65,6 +65,8 @@ pub enum ErrorKind {
     Conflict,
     /// Others were faster at every attempt of an update.
     Contended,
+    /// The lease that the write depends on is not held any more.
+    LeaseLost,
     /// The keys of one step lie on different nodes of the backend.
     CrossSlot,
     /// Any other error of the backend.

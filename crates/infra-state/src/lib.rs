@@ -38,6 +38,9 @@
 //!   or none. What a version compares is in [`Capabilities::versions`].
 //! - **Watching**: [`StateStore::watch`] reports all values under a prefix, then those that
 //!   change; where some may have been missed it says so and begins anew.
+//! - **Leases**: [`StateStore::lease`] is held by one process at a time, renewed in the background,
+//!   with a fencing token that only grows; [`StateStore::election`] stands on it. Keys that begin
+//!   with `~` belong to them.
 //! - **Deadlines** hold for every call, by class of call, see [`StoreOptions`].
 //! - **Errors** say what became of the call: after [`ErrorKind::Timeout`] of a write the outcome
 //!   is unknown, never "failed". [`Error`] implements [`infra_core::Classify`].
@@ -61,6 +64,7 @@
 //! - `key`: rules and namespaces; `ttl`; `codec`: JSON; `finite`: what JSON cannot hold;
 //!   `integer`: what can be incremented
 //! - `scan`: the stream of keys; `watch`: the stream of changes; `error`; `capabilities`
+//! - `lease`: something that one process holds, and leader election
 //! - `version`, `step`: what compare-and-swap and transactions are made of
 //! - `driver`: what a backend implements; `memory`, `file`, `redis`: the backends
 //! - `conformance`: the suite that every backend passes
@@ -81,6 +85,7 @@ mod file;
 mod finite;
 mod integer;
 mod key;
+mod lease;
 mod memory;
 mod random;
 #[cfg(feature = "redis")]
@@ -101,6 +106,7 @@ pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "file")]
 pub use file::{FileDriver, FileDurability, FileError, FileFault, FileOptions};
 pub use key::MAX_KEY_BYTES;
+pub use lease::{Election, Leader, Lease, LeaseGuard, RESERVED_PREFIX};
 pub use memory::{MemoryDriver, MemoryOptions};
 #[cfg(feature = "redis")]
 pub use redis::RedisDriver;

@@ -22,7 +22,7 @@
 //!
 //! # Layout
 //! `values`, `expiry`, `counters`, `bulk`, `scans`, `versions`, `transactions`, `watching`,
-//! `lifecycle`: the rows by theme, where a backend that cannot do something has to say so; `random`:
+//! `leases`, `lifecycle`: the rows by theme, where a backend that cannot do something has to say so; `random`:
 //! [`same_answers`], which compares two backends under random calls.
 
 #![allow(
@@ -36,6 +36,7 @@
 mod bulk;
 mod counters;
 mod expiry;
+mod leases;
 mod lifecycle;
 mod random;
 mod scans;
@@ -56,6 +57,7 @@ use crate::store::StateStore;
 pub use bulk::*;
 pub use counters::*;
 pub use expiry::*;
+pub use leases::*;
 pub use lifecycle::*;
 pub use random::{Waits, same_answers};
 pub use scans::*;
@@ -199,6 +201,10 @@ macro_rules! conformance_tests {
             s45_watch_reports_expiry
             s45_nothing_is_missed_while_others_write
             s45_watches_do_not_disturb_each_other
+            s48_one_of_many_holds_a_lease_and_tokens_grow
+            s49_a_renewed_lease_outlives_its_ttl
+            s50_a_write_of_a_former_holder_is_refused
+            s51_release_by_a_former_holder_changes_nothing
             s62_close_ends_a_watch
             s62_closed_store_refuses_everything
             s63_cancelled_close_closes

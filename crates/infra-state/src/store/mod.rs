@@ -180,6 +180,11 @@ impl StateStore {
         }
     }
 
+    /// An error of a call that was refused before anything was sent.
+    pub(crate) fn refused(&self, operation: &'static str, cause: DriverError) -> Error {
+        self.shared.error(operation, None, cause)
+    }
+
     fn able(&self, operation: &'static str, requirement: Requirement) -> Result<()> {
         if self.shared.driver.capabilities().can(requirement) {
             return Ok(());

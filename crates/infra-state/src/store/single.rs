@@ -225,7 +225,7 @@ impl StateStore {
             .await
     }
 
-    pub(super) fn encoded<T: Serialize + ?Sized>(
+    pub(crate) fn encoded<T: Serialize + ?Sized>(
         &self,
         operation: &'static str,
         key: &str,

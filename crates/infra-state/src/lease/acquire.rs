@@ -1,0 +1,143 @@
+//! Becoming the holder.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use infra_core::{Class, Classify, Outcome};
+use tracing::{debug, warn};
+
+use super::guard::LeaseGuard;
+use super::record::{Record, margin};
+use super::{Lease, Seen};
+use crate::capabilities::Requirement;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ttl::Ttl;
+use crate::version::{Version, Versioned};
+use crate::watch::ChangeStream;
+
+impl Lease {
+    /// Acquires the lease if it is free, or if its holder has not renewed it for its whole time
+    /// to live while this handle was looking; otherwise `None`. Must be called on a tokio runtime,
+    /// where the renewals then run.
+    ///
+    /// Not cancel safe: a dropped call may hold the lease until its time to live is over.
+    ///
+    /// # Errors
+    /// As [`StateStore::compare_and_swap`](crate::StateStore::compare_and_swap).
+    pub async fn try_acquire(&self) -> Result<Option<LeaseGuard>> {
+        let read = self.store.get_versioned::<Record>(&self.key).await?;
+        if let Some(record) = &read.value
+            && record.owner.is_some()
+            && self.waits_for(record, &read.version).is_some()
+        {
+            return Ok(None);
+        }
+        self.take(read).await
+    }
+
+    /// Waits until it holds the lease. While the store cannot be reached it tries again.
+    ///
+    /// # Errors
+    /// Those that repeating does not help against: a closed store, one without versions.
+    pub async fn acquire(&self) -> Result<LeaseGuard> {
+        let mut changes = self.changes().await;
+        loop {
+            match self.try_acquire().await {
+                Ok(Some(guard)) => return Ok(guard),
+                Ok(None) => {}
+                Err(error) if worth_another_try(&error) => {
+                    debug!(lease = %self.name, %error, "lease cannot be acquired yet");
+                }
+                Err(error) => return Err(error),
+            }
+            self.wait_for_change(&mut changes).await;
+        }
+    }
+
+    /// How long the record must still stay as it is to be taken over; none when it did so long
+    /// enough.
+    fn waits_for(&self, record: &Record, version: &Version) -> Option<Duration> {
+        // After the answer: the record is at least as old as this.
+        let now = self.clock.now();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = match &*seen {
+            Some(seen) if seen.version == *version => seen.since,
+            _ => {
+                *seen = Some(Seen {
+                    version: version.clone(),
+                    since: now,
+                });
+                now
+            }
+        };
+        let patience = record.ttl() + margin(record.ttl());
+        let left = patience.saturating_sub(now.since(since));
+        (!left.is_zero()).then_some(left)
+    }
+
+    async fn take(&self, read: Versioned<Record>) -> Result<Option<LeaseGuard>> {
+        let record = Record::acquired(read.value.as_ref(), &self.holder, self.ttl);
+        if read.value.is_some_and(|before| before.owner.is_some()) {
+            warn!(lease = %self.name, token = record.token, "lease taken over: not renewed in time");
+        }
+        // Before the request is sent: whenever it is applied, that is later.
+        let sent = (self.clock.now(), self.wall_millis());
+        let swap = (self.store)
+            .compare_and_swap(&self.key, &read.version, &record, Ttl::Clear)
+            .await;
+        match swap {
+            Ok(version) => Ok(Some(LeaseGuard::new(self.clone(), record, version, sent))),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(None),
+            Err(error) if error.outcome() == Outcome::Unknown => {
+                self.settle(record, sent, error).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a write of unknown outcome made this the holder.
+    async fn settle(
+        &self,
+        record: Record,
+        sent: (infra_core::MonoTime, u64),
+        error: Error,
+    ) -> Result<Option<LeaseGuard>> {
+        let read = self.store.get_versioned::<Record>(&self.key).await;
+        match read {
+            Ok(Versioned {
+                value: Some(stored),
+                version,
+            }) if stored == record => {
+                Ok(Some(LeaseGuard::new(self.clone(), record, version, sent)))
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Changes of the record, where the backend reports them: a release is then seen at once.
+    async fn changes(&self) -> Option<ChangeStream> {
+        self.store.require(Requirement::Watch).ok()?;
+        self.store.changes(&self.key).await.ok()
+    }
+
+    async fn wait_for_change(&self, changes: &mut Option<ChangeStream>) {
+        // Spread, so that many who wait do not ask at the same time.
+        let pause = (self.ttl / 4).mul_f64(0.5 + crate::random::fraction() / 2.0);
+        let pause = self.clock.sleep(pause);
+        let Some(stream) = changes else {
+            return pause.await;
+        };
+        let ended = tokio::select! {
+            () = pause => false,
+            change = stream.next() => change.is_none(),
+        };
+        if ended {
+            *changes = None;
+        }
+    }
+}
+
+/// Whether the store may come to another answer by itself.
+pub(super) fn worth_another_try(error: &Error) -> bool {
+    error.class() == Class::Transient || error.outcome() == Outcome::Unknown
+}

@@ -1,0 +1,192 @@
+//! Leases on memory and a clock that only the test moves.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use infra_core::{ManualClock, context};
+use infra_state::{ErrorKind, Lease, StateStore};
+
+const TTL: Duration = Duration::from_secs(10);
+const HOUR_MS: u64 = 3_600_000;
+
+struct World {
+    store: StateStore,
+    clock: ManualClock,
+    wall: Arc<AtomicU64>,
+}
+
+impl World {
+    fn new() -> Self {
+        World {
+            store: StateStore::memory(),
+            clock: ManualClock::new(),
+            wall: Arc::new(AtomicU64::new(100 * HOUR_MS)),
+        }
+    }
+
+    fn lease(&self) -> Lease {
+        let wall = self.wall.clone();
+        let lease = self.store.lease("l").ttl(TTL).clock(self.clock.shared());
+        lease.wall_clock(move || wall.load(Ordering::SeqCst))
+    }
+
+    /// Lets time pass in steps, and whoever wakes up do its work.
+    async fn pass(&self, time: Duration) {
+        let step = Duration::from_millis(100);
+        for _ in 0..time.as_millis() / step.as_millis() {
+            self.pass_unseen(step);
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Time passes for a process that does not run.
+    fn pass_unseen(&self, time: Duration) {
+        self.wall
+            .fetch_add(time.as_millis() as u64, Ordering::SeqCst);
+        self.clock.advance(time);
+    }
+}
+
+#[tokio::test]
+async fn s49_a_lease_is_held_for_ten_times_its_ttl() {
+    let world = World::new();
+    let held = world.lease().acquire().await.unwrap();
+    let contender = world.lease();
+    for _ in 0..100 {
+        world.pass(TTL / 10).await;
+        assert!(held.is_valid());
+        assert!(contender.try_acquire().await.unwrap().is_none());
+    }
+    assert_eq!(held.token(), 1);
+}
+
+#[tokio::test]
+async fn s48_a_token_grows_over_expiry_and_release() {
+    let world = World::new();
+    let mut last = 0;
+    for turn in 0..6 {
+        let contender = world.lease();
+        let held = loop {
+            match contender.try_acquire().await.unwrap() {
+                Some(held) => break held,
+                None => world.pass_unseen(Duration::from_secs(1)),
+            }
+        };
+        assert!(held.token() > last, "{turn}");
+        last = held.token();
+        if turn % 2 == 0 {
+            assert!(held.release().await.unwrap());
+        } else {
+            // As if the process had been killed.
+            std::mem::forget(held);
+        }
+    }
+}
+
+#[tokio::test]
+async fn s50_a_holder_that_slept_knows_that_it_lost_before_it_does_anything() {
+    let world = World::new();
+    let first = world.lease().acquire().await.unwrap();
+    let contender = world.lease();
+    assert!(contender.try_acquire().await.unwrap().is_none());
+    // Nothing of the first holder runs meanwhile.
+    world.pass_unseen(TTL + TTL / 5);
+    let second = contender.try_acquire().await.unwrap().unwrap();
+    assert_eq!((first.token(), second.token()), (1, 2));
+    assert!(!first.is_valid());
+    first.lost().await;
+    let error = first.set("k", &1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    assert!(second.is_valid());
+    second.set("k", &2).await.unwrap();
+}
+
+#[tokio::test]
+async fn s52_a_store_that_does_not_answer_loses_the_lease_at_the_local_deadline() {
+    let world = World::new();
+    let held = world.lease().acquire().await.unwrap();
+    world.store.close().await;
+    world
+        .pass(TTL - TTL / 10 - Duration::from_millis(200))
+        .await;
+    assert!(held.is_valid());
+    let clock = world.clock.shared();
+    let asked = clock.now();
+    let lost = context::spawn(async move {
+        held.lost().await;
+        clock.now()
+    });
+    world.pass(TTL).await;
+    let at = lost.await.unwrap();
+    assert!(
+        at.since(asked) <= Duration::from_millis(400),
+        "{:?}",
+        at.since(asked)
+    );
+}
+
+#[tokio::test]
+async fn s53_a_wall_clock_that_jumps_makes_no_second_holder() {
+    for forward in [true, false] {
+        let world = World::new();
+        let held = world.lease().acquire().await.unwrap();
+        let contender = world.lease();
+        assert!(contender.try_acquire().await.unwrap().is_none());
+        if forward {
+            world.wall.fetch_add(HOUR_MS, Ordering::SeqCst);
+        } else {
+            world.wall.fetch_sub(HOUR_MS, Ordering::SeqCst);
+        }
+        // The contender does not look at the wall clock; the holder may only become careful.
+        assert!(contender.try_acquire().await.unwrap().is_none());
+        assert_eq!(held.is_valid(), !forward);
+        // Without renewals it ends for both after the same monotonic time, the holder first.
+        world.store.close().await;
+        world.clock.advance(TTL);
+        assert!(
+            !held.is_valid(),
+            "set back, the wall clock prolongs nothing"
+        );
+    }
+}
+
+#[tokio::test]
+async fn s51_dropping_a_guard_releases_without_blocking() {
+    let world = World::new();
+    drop(world.lease().acquire().await.unwrap());
+    let next = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            if let Some(held) = world.lease().try_acquire().await.unwrap() {
+                return held;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(next.await.unwrap().token(), 2);
+}
+
+#[tokio::test]
+async fn a_leader_that_loses_the_lease_drops_its_work_and_campaigns_again() {
+    let store = StateStore::memory();
+    let election = store.election("e").candidate("one");
+    let turns = AtomicU64::new(0);
+    let done = election.lead(async |leading| {
+        if turns.fetch_add(1, Ordering::SeqCst) > 0 {
+            return leading.token();
+        }
+        let leader = election.leader().await.unwrap().unwrap();
+        assert_eq!((&*leader.holder, leader.token), ("one", 1));
+        let gone = serde_json::json!({
+            "owner": null, "token": 5, "holder": "", "renewal": 0, "ttl_ms": 1000,
+        });
+        store.set("~lease:e", &gone).await.unwrap();
+        let _ = leading.set("k", &1).await.unwrap_err();
+        std::future::pending().await
+    });
+    assert_eq!(done.await.unwrap(), 6);
+    assert_eq!(election.leader().await.unwrap(), None);
+}
