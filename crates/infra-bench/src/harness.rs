@@ -1,5 +1,7 @@
 //! How a pair is timed, and what a row of the table holds.
 
+use std::sync::Barrier;
+use std::thread;
 use std::time::Instant;
 
 /// How much work one run does.
@@ -108,6 +110,8 @@ pub(crate) struct Row {
     pub(crate) goal: Goal,
     /// What a reader must know to use the figure.
     pub(crate) note: &'static str,
+    /// How often one call of ours, and of the peer, allocates; where that was counted.
+    pub(crate) allocations: (Option<f64>, Option<f64>),
 }
 
 impl Row {
@@ -122,6 +126,7 @@ impl Row {
             what: what.into(),
             unit,
             peer_name: "",
+            judged: Judged::Ratio,
             goal: Goal::Report,
             note: "",
         }
@@ -146,12 +151,19 @@ impl Row {
             judged: Judged::Own,
             goal,
             note: "",
+            allocations: (None, None),
         }
     }
 
     /// Adds what a reader must know.
     pub(crate) fn note(mut self, note: &'static str) -> Self {
         self.note = note;
+        self
+    }
+
+    /// Adds how often one call allocates.
+    pub(crate) fn allocations(mut self, ours: f64, peer: Option<f64>) -> Self {
+        self.allocations = (Some(ours), peer);
         self
     }
 
@@ -171,6 +183,7 @@ pub(crate) struct RowOfPair {
     what: String,
     unit: &'static str,
     peer_name: &'static str,
+    judged: Judged,
     goal: Goal,
     note: &'static str,
 }
@@ -185,6 +198,12 @@ impl RowOfPair {
     /// Sets what the ratio should be.
     pub(crate) fn goal(mut self, goal: Goal) -> Self {
         self.goal = goal;
+        self
+    }
+
+    /// Sets what our own figure should be, whatever the peer's is.
+    pub(crate) fn own_goal(mut self, goal: Goal) -> Self {
+        (self.judged, self.goal) = (Judged::Own, goal);
         self
     }
 
@@ -207,10 +226,49 @@ impl RowOfPair {
             ours: Spread::of(&ours),
             peer: Some(Spread::of(&peer)),
             ratio: Some(Spread::of(&ratio)),
-            judged: Judged::Ratio,
+            judged: self.judged,
             goal: self.goal,
             note: self.note,
+            allocations: (None, None),
         }
+    }
+
+    /// The row of two pieces of work that take turns, each making as many calls as it is told to;
+    /// their allocations are counted.
+    pub(crate) fn measured(
+        self,
+        effort: Effort,
+        calls: usize,
+        mut ours: impl FnMut(usize),
+        mut peer: impl FnMut(usize),
+    ) -> Row {
+        let turns = turns(
+            effort,
+            || nanos_of(calls, &mut ours),
+            || nanos_of(calls, &mut peer),
+        );
+        let allocations = (
+            allocations_per_call(&mut ours),
+            allocations_per_call(&mut peer),
+        );
+        self.of(&turns)
+            .allocations(allocations.0, Some(allocations.1))
+    }
+
+    /// The row of two pieces of work that take turns, each on two threads at once.
+    pub(crate) fn contended(
+        self,
+        effort: Effort,
+        calls: usize,
+        ours: impl Fn(usize) + Sync,
+        peer: impl Fn(usize) + Sync,
+    ) -> Row {
+        let turns = turns(
+            effort,
+            || nanos_on_two_threads(calls, &ours),
+            || nanos_on_two_threads(calls, &peer),
+        );
+        self.of(&turns)
     }
 }
 
@@ -244,6 +302,40 @@ pub(crate) fn nanos_per_call(calls: usize, mut code: impl FnMut()) -> f64 {
         code();
     }
     start.elapsed().as_nanos() as f64 / calls as f64
+}
+
+/// Nanoseconds per call of a piece of work that makes `calls` calls.
+pub(crate) fn nanos_of(calls: usize, work: &mut impl FnMut(usize)) -> f64 {
+    let start = Instant::now();
+    work(calls);
+    start.elapsed().as_nanos() as f64 / calls as f64
+}
+
+/// Nanoseconds per call and thread, of the slower of two threads that begin together.
+pub(crate) fn nanos_on_two_threads(calls: usize, work: &(impl Fn(usize) + Sync)) -> f64 {
+    let begin = Barrier::new(2);
+    let timed = || {
+        begin.wait();
+        nanos_of(calls, &mut |calls| work(calls))
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(timed);
+        let own = timed();
+        other.join().map_or(f64::NAN, |other| own.max(other))
+    })
+}
+
+/// How often one call allocates, on average, after some calls that are not counted.
+///
+/// The counting allocator is that of the crate `allocation-counter`. It looks at a value of its
+/// thread at each allocation, for ours and for the peers alike.
+pub(crate) fn allocations_per_call(work: &mut impl FnMut(usize)) -> f64 {
+    const CALLS: usize = 1_000;
+    // A piece of work may set up something of its own: that is no call.
+    work(1);
+    let setup = allocation_counter::measure(|| work(1)).count_total;
+    let counted = allocation_counter::measure(|| work(CALLS + 1)).count_total;
+    counted.saturating_sub(setup) as f64 / CALLS as f64
 }
 
 /// Operations per second, from a piece of work that did `operations`.

@@ -7,12 +7,14 @@
 //! # Layout
 //! - `harness`: how a pair is timed, and what a row of the table holds.
 //! - `load`: load made of tasks.
-//! - `report`: the table as text and Markdown, and the plot.
+//! - `report`: the tables as text and Markdown, and the plot.
 //! - `machine`: what the figures were measured on.
-//! - one module per area: `state`, `events`, `resilience`, `graph`, `log`, `build`.
+//! - one module per area: `state`, `events`, `resilience`, `graph`, `log`, `build`;
+//! - `facts`: what is not measured but right or wrong: scenarios run on ours and on the peers.
 
 mod build;
 mod events;
+mod facts;
 mod graph;
 mod harness;
 mod load;
@@ -30,7 +32,15 @@ use infra_log::{Format, LogSettings, Output};
 use infra_tests::servers;
 use tokio::runtime::Builder;
 
-const AREAS: [&str; 6] = ["state", "events", "resilience", "graph", "log", "build"];
+const AREAS: [&str; 7] = [
+    "state",
+    "events",
+    "resilience",
+    "facts",
+    "graph",
+    "log",
+    "build",
+];
 
 struct Arguments {
     effort: Effort,
@@ -92,12 +102,19 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let redis_url = servers::shared_redis_url();
     let server = servers::version_at(&redis_url)?;
     let effort = arguments.effort;
-    let mut rows = Vec::new();
+    let (mut rows, mut facts) = (Vec::new(), Vec::new());
     for area in &arguments.areas {
         let measured: Vec<Row> = match area.as_str() {
             "state" => state::run(&runtime, effort, &redis_url),
             "events" => events::run(&runtime, effort, &redis_url),
             "resilience" => resilience::run(&runtime, effort),
+            "facts" => {
+                let _in_runtime = runtime.enter();
+                facts = facts::run();
+                let lines = facts.iter().map(report::fact_lines);
+                lines.for_each(|lines| println!("{lines}"));
+                Vec::new()
+            }
             "graph" => graph::run(&runtime, effort),
             "log" => log::run(effort),
             "build" => build::run(),
@@ -109,7 +126,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         rows.extend(measured);
     }
     match &arguments.markdown {
-        Some(path) => report::write_markdown(path, effort, &rows, &server)
+        Some(path) => report::write_markdown(path, effort, &rows, &facts, &server)
             .map_err(|error| format!("cannot write {}: {error}", path.display())),
         None => Ok(()),
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
+use crate::facts::{Fact, Verdict};
 use crate::harness::{Effort, Goal, Judged, Row, Spread};
 use crate::machine;
 
@@ -17,21 +18,29 @@ pub(crate) fn line(row: &Row) -> String {
         .ratio
         .map_or(String::new(), |r| format!("  ratio {}", spread(r)));
     let peer = row.peer.map_or(String::new(), |p| {
-        format!("  {} {}", row.peer_name, number(p.median))
+        let allocations = allocations(row.allocations.1);
+        format!("  {} {}{allocations}", row.peer_name, number(p.median))
     });
     format!(
-        "{:<11} {}: {} {}{peer}{ratio}  goal {} {}",
+        "{:<11} {}: {} {}{}{peer}{ratio}  goal {} {}",
         row.area,
         row.what,
         spread(row.ours),
         row.unit,
+        allocations(row.allocations.0),
         goal(row),
         verdict(row)
     )
 }
 
 /// Writes the whole report, and the plot beside it.
-pub(crate) fn write_markdown(path: &Path, effort: Effort, rows: &[Row], server: &str) -> Outcome {
+pub(crate) fn write_markdown(
+    path: &Path,
+    effort: Effort,
+    rows: &[Row],
+    facts: &[Fact],
+    server: &str,
+) -> Outcome {
     let plot = path.with_extension("svg");
     draw(&plot, rows)?;
     let plot_name = plot
@@ -51,7 +60,8 @@ pub(crate) fn write_markdown(path: &Path, effort: Effort, rows: &[Row], server: 
         text,
         "Ours and the peer take turns in one process, {} turns after one uncounted; a figure is the \
          median with (minimum to maximum), a ratio is ours divided by the peer's turn by turn. Only \
-         ratios can be compared between machines.\n",
+         ratios can be compared between machines. Allocations are those of one call, counted in the \
+         same process.\n",
         effort.rounds()
     )?;
     writeln!(
@@ -66,9 +76,14 @@ pub(crate) fn write_markdown(path: &Path, effort: Effort, rows: &[Row], server: 
         "tokio",
         "redis",
         "dashmap",
-        "recloser",
         "serde_json",
         "tracing",
+        "tower",
+        "tower-resilience-circuitbreaker",
+        "recloser",
+        "failsafe",
+        "backon",
+        "governor",
     ]
     .iter()
     .map(|name| format!("{name} {}", machine::locked_version(name)))
@@ -76,6 +91,7 @@ pub(crate) fn write_markdown(path: &Path, effort: Effort, rows: &[Row], server: 
     writeln!(text, "- Versions: {}\n", versions.join("; "))?;
     writeln!(text, "![ratios]({plot_name})\n")?;
     table(&mut text, rows)?;
+    fact_table(&mut text, facts)?;
     fs::write(path, text)?;
     Ok(())
 }
@@ -91,7 +107,10 @@ fn table(text: &mut String, rows: &[Row]) -> Outcome {
         }
         let peer = row.peer.map_or_else(
             || "-".into(),
-            |peer| format!("{}: {}", row.peer_name, spread(peer)),
+            |peer| {
+                let allocations = allocations(row.allocations.1);
+                format!("{}: {}{allocations}", row.peer_name, spread(peer))
+            },
         );
         let ratio = row.ratio.map_or_else(|| "-".into(), spread);
         let what = if row.note.is_empty() {
@@ -101,14 +120,73 @@ fn table(text: &mut String, rows: &[Row]) -> Outcome {
         };
         writeln!(
             text,
-            "| {what} | {} | {} | {peer} | {ratio} | {} | {} |",
+            "| {what} | {} | {}{} | {peer} | {ratio} | {} | {} |",
             row.unit,
             spread(row.ours),
+            allocations(row.allocations.0),
             goal(row),
             verdict(row)
         )?;
     }
     Ok(())
+}
+
+/// A scenario per line, a library per column.
+fn fact_table(text: &mut String, facts: &[Fact]) -> Outcome {
+    let Some(first) = facts.first() else {
+        return Ok(());
+    };
+    writeln!(text, "\n## right and wrong\n")?;
+    writeln!(
+        text,
+        "The same scenario, run on each library with the settings that come closest; `-` where it \
+         has no such piece.\n"
+    )?;
+    let names = first.verdicts.iter().map(|(library, _)| *library);
+    writeln!(
+        text,
+        "| scenario | {} |",
+        names.collect::<Vec<_>>().join(" | ")
+    )?;
+    writeln!(text, "|---|{}", "---|".repeat(first.verdicts.len()))?;
+    for fact in facts {
+        let cells = fact.verdicts.iter().map(|(_, verdict)| cell(verdict));
+        let cells: Vec<String> = cells.collect();
+        writeln!(
+            text,
+            "| {}: {} | {} |",
+            fact.name,
+            fact.scenario,
+            cells.join(" | ")
+        )?;
+    }
+    Ok(())
+}
+
+fn cell(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Right(seen) => format!("right: {seen}"),
+        Verdict::Wrong(seen) => format!("**wrong**: {seen}"),
+        Verdict::NotOffered => "-".into(),
+    }
+}
+
+/// The lines of a fact for the terminal.
+pub(crate) fn fact_lines(fact: &Fact) -> String {
+    let head = format!("{:<11} {}: {}", "facts", fact.name, fact.scenario);
+    let lines = fact.verdicts.iter();
+    let lines = lines.map(|(library, verdict)| format!("\n    {library:<26} {}", cell(verdict)));
+    head + &lines.collect::<String>()
+}
+
+fn allocations(count: Option<f64>) -> String {
+    match count {
+        None => String::new(),
+        Some(0.0) => "; 0 allocations".into(),
+        Some(1.0) => "; 1 allocation".into(),
+        Some(count) if count.fract() == 0.0 => format!("; {count:.0} allocations"),
+        Some(count) => format!("; {count:.2} allocations"),
+    }
 }
 
 fn goal(row: &Row) -> String {
