@@ -31,6 +31,8 @@ pub enum ErrorKind {
     AlreadyExists,
     /// This process is running the execution at this moment.
     AlreadyRunning,
+    /// Another process has gone on with the execution since this one read or wrote its checkpoint.
+    Superseded,
     /// There is no checkpoint with this id: never started, or older than the checkpoint's TTL.
     NotFound,
     /// The checkpoint was written by another graph, or by another version of this one.
@@ -63,6 +65,7 @@ impl ErrorKind {
             ErrorKind::InvalidExecutionId => "the id is not usable",
             ErrorKind::AlreadyExists => "an execution with this id exists: resume it",
             ErrorKind::AlreadyRunning => "it is being run by this process",
+            ErrorKind::Superseded => "another process has gone on with it",
             ErrorKind::NotFound => "there is no checkpoint: never started, or expired",
             ErrorKind::GraphMismatch => "its checkpoint belongs to another graph or version",
             ErrorKind::CorruptCheckpoint => "its checkpoint cannot be read",

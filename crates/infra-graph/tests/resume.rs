@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use infra_core::{Classify, Outcome};
 use infra_graph::{
-    ErrorKind, GraphRuntime, NodeError, NodeOptions, Resolution, Status, StrategyGraph, node_fn,
+    ErrorKind, GraphRuntime, Node, NodeError, NodeOptions, Resolution, Status, StrategyGraph,
+    node_fn,
 };
 use infra_state::{StateStore, TtlState};
 use serde_json::{Value, json};
@@ -272,4 +273,70 @@ async fn a_closed_store_fails_the_execution_with_its_reason() {
     let error = world.process().execute(Value::Null).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Checkpoint);
     assert_eq!(world.calls(), [0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_processes_with_one_execution_the_former_is_stopped() {
+    let world = World::new(NodeOptions::new());
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let slow = {
+        let gate = gate.clone();
+        node_fn(move |_| {
+            let gate = gate.clone();
+            async move {
+                gate.notified().await;
+                Ok(json!("late"))
+            }
+        })
+    };
+    fn graph(order: impl Node + 'static) -> StrategyGraph {
+        let builder = StrategyGraph::builder("day").node("order", order);
+        let graph = builder.node("fill", node_fn(|_| async { Ok(json!(1)) }));
+        graph.edge("order", "fill").build().unwrap()
+    }
+    let quick = node_fn(|_| async { Ok(json!("quick")) });
+    let process = |graph| {
+        let runtime = GraphRuntime::builder(graph).state(world.state.clone());
+        runtime.build().unwrap()
+    };
+    let (first, second) = (process(graph(slow)), process(graph(quick)));
+    let former =
+        infra_core::context::spawn(async move { first.execute_with_id("e1", json!({})).await });
+    while world.process().checkpoint("e1").await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let taken_over = second.resume("e1").await.unwrap();
+    assert_eq!(taken_over.status(), Status::Completed);
+    gate.notify_one();
+    let error = former.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
+    let stored = second.checkpoint("e1").await.unwrap().unwrap();
+    assert_eq!(stored.status, Status::Completed);
+    assert_eq!(stored.outputs["order"], json!("quick"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_expired_while_a_node_ran_is_written_again() {
+    let state = StateStore::memory();
+    let forget = {
+        let state = state.clone();
+        node_fn(move |_| {
+            let state = state.clone();
+            async move {
+                assert!(state.delete("execution:e1").await.unwrap());
+                Ok(json!(1))
+            }
+        })
+    };
+    let graph = StrategyGraph::builder("day").node("forget", forget);
+    let runtime = GraphRuntime::builder(graph.build().unwrap()).state(state.clone());
+    let runtime = runtime.build().unwrap();
+    let done = runtime.execute_with_id("e1", json!({})).await.unwrap();
+    assert_eq!(done.status(), Status::Completed);
+    let stored = runtime.checkpoint("e1").await.unwrap().unwrap();
+    assert_eq!(stored.status, Status::Completed);
+    assert!(matches!(
+        state.ttl("execution:e1").await.unwrap(),
+        TtlState::Remaining(_)
+    ));
 }

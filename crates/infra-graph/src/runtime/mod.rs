@@ -4,6 +4,7 @@ mod attempt;
 mod builder;
 mod claim;
 mod run;
+mod saved;
 mod step;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use crate::execution::Execution;
 use crate::graph::StrategyGraph;
 use claim::{Claim, Claims};
 use run::Run;
+use saved::Saved;
 
 /// Runs one [`StrategyGraph`] for one bot. Cheap to clone; clones share breakers and claims.
 ///
@@ -98,9 +100,9 @@ impl GraphRuntime {
     pub async fn execute(&self, inputs: Value) -> Result<Execution> {
         let id = CorrelationId::generate();
         let _claim = self.claim(&id)?;
-        let run = Run::new(&self.inner, id, Arc::new(inputs))?;
-        let text = run.checkpoint_text(Status::Running, None).await;
-        self.store_checkpoint(run.id(), text).await?;
+        let saved = self.inner.unsaved(&id)?;
+        let run = Run::new(&self.inner, id, Arc::new(inputs), saved)?;
+        run.save_as(Status::Running).await?;
         run.finish().await
     }
 
@@ -127,7 +129,9 @@ impl GraphRuntime {
     /// Goes on with an execution after its last completed node. One that has completed is
     /// returned as it is stored, and nothing runs.
     ///
-    /// Must not run in two processes at once for one id; within a process that is refused.
+    /// Within a process an id runs once at a time. When another process resumes it too, whichever
+    /// writes its next checkpoint later fails as [`ErrorKind::Superseded`], on state stores that
+    /// have versions; a node in progress at that moment may then have run in both.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::GraphMismatch`], [`ErrorKind::CorruptCheckpoint`];
@@ -170,17 +174,24 @@ impl GraphRuntime {
     pub async fn resolve(&self, id: &str, node: &str, found: Resolution) -> Result<()> {
         let id = parse(id)?;
         let _claim = self.claim(&id)?;
-        let stored = self.existing(&id).await?;
-        let run = Run::restore(&self.inner, id, stored)?;
+        let (stored, saved) = self.existing(&id).await?;
+        let run = Run::restore(&self.inner, id, stored, saved)?;
         run.resolve(node, found).await?;
-        let text = run.checkpoint_text(Status::Failed, None).await;
-        self.store_checkpoint(run.id(), text).await
+        run.save_as(Status::Failed).await
     }
 
     /// Writes the first checkpoint. `None` when there is one already.
     async fn begin(&self, id: &CorrelationId, inputs: Value) -> Result<Option<Run<'_>>> {
-        let run = Run::new(&self.inner, id.clone(), Arc::new(inputs))?;
-        let text = run.checkpoint_text(Status::Running, None).await;
+        let saved = self.inner.unsaved(id)?;
+        let run = Run::new(&self.inner, id.clone(), Arc::new(inputs), saved)?;
+        if self.inner.has_versions() {
+            return match run.save_as(Status::Running).await {
+                Ok(()) => Ok(Some(run)),
+                Err(error) if error.kind() == ErrorKind::Superseded => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+        let text = run.checkpoint_text(Status::Running).await;
         let unusable = |e| Error::new(ErrorKind::Checkpoint, id.as_str()).caused_by(e);
         let raw = RawValue::from_string(text).map_err(unusable)?;
         let ttl = Ttl::After(self.inner.checkpoint_ttl);
@@ -190,36 +201,34 @@ impl GraphRuntime {
     }
 
     async fn go_on(&self, id: &CorrelationId) -> Result<Execution> {
-        let stored = self.existing(id).await?;
+        let (stored, saved) = self.existing(id).await?;
         if stored.status == Status::Completed {
             return Ok(Execution::from_checkpoint(id.clone(), stored));
         }
-        let run = Run::restore(&self.inner, id.clone(), stored)?;
+        let run = Run::restore(&self.inner, id.clone(), stored, saved)?;
         run.resume().await
     }
 
-    async fn existing(&self, id: &CorrelationId) -> Result<Checkpoint> {
+    async fn existing(&self, id: &CorrelationId) -> Result<(Checkpoint, Saved)> {
         let missing = || Error::new(ErrorKind::NotFound, id.as_str());
-        let stored = self.load(id).await?.ok_or_else(missing)?;
+        let (stored, saved) = if self.inner.has_versions() {
+            let read = self.inner.state.get_versioned::<Checkpoint>(&key(id)).await;
+            let read = read.map_err(|e| unreadable(id, e))?;
+            (read.value, Saved::new(Some(read.version)))
+        } else {
+            (self.load(id).await?, Saved::default())
+        };
+        let stored = stored.ok_or_else(missing)?;
         let version = version_text(self.inner.graph.fingerprint());
         if stored.graph_id != self.inner.graph.id() || stored.graph_version != version {
             return Err(Error::new(ErrorKind::GraphMismatch, id.as_str()));
         }
-        Ok(stored)
+        Ok((stored, saved))
     }
 
     async fn load(&self, id: &CorrelationId) -> Result<Option<Checkpoint>> {
         let stored = self.inner.state.get::<Checkpoint>(&key(id)).await;
-        stored.map_err(|e| match e.kind() {
-            infra_state::ErrorKind::Decode | infra_state::ErrorKind::WrongType => {
-                Error::new(ErrorKind::CorruptCheckpoint, id.as_str()).caused_by(e)
-            }
-            _ => store_error(id, e),
-        })
-    }
-
-    async fn store_checkpoint(&self, id: &CorrelationId, text: String) -> Result<()> {
-        self.inner.store_checkpoint(id, text).await
+        stored.map_err(|e| unreadable(id, e))
     }
 
     fn claim(&self, id: &CorrelationId) -> Result<Claim> {
@@ -229,21 +238,6 @@ impl GraphRuntime {
 }
 
 impl Inner {
-    /// One atomic write, repeated a few times: writing the same text twice is harmless.
-    async fn store_checkpoint(&self, id: &CorrelationId, text: String) -> Result<()> {
-        let key = key(id);
-        let bytes = bytes::Bytes::from(text);
-        let write = || {
-            let ttl = Ttl::After(self.checkpoint_ttl);
-            self.state.set_bytes_with(&key, bytes.clone(), ttl)
-        };
-        let written = self.checkpoint_retry.run(write).await;
-        written.map_err(|e| match e.into_inner() {
-            Some(error) => store_error(id, error),
-            None => Error::new(ErrorKind::Checkpoint, id.as_str()),
-        })
-    }
-
     fn beginning<'a>(&'a self, id: &'a CorrelationId, inputs: &'a Value) -> Beginning<'a> {
         let graph = &self.graph;
         let mut beginning = Beginning::now(graph.id(), graph.fingerprint(), id.as_str());
@@ -288,6 +282,15 @@ fn parse(id: &str) -> Result<CorrelationId> {
 
 fn key(id: &CorrelationId) -> String {
     format!("execution:{id}")
+}
+
+fn unreadable(id: &CorrelationId, error: infra_state::Error) -> Error {
+    match error.kind() {
+        infra_state::ErrorKind::Decode | infra_state::ErrorKind::WrongType => {
+            Error::new(ErrorKind::CorruptCheckpoint, id.as_str()).caused_by(error)
+        }
+        _ => store_error(id, error),
+    }
 }
 
 fn store_error(id: &CorrelationId, error: infra_state::Error) -> Error {

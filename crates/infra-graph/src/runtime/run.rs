@@ -10,6 +10,7 @@ use infra_core::{CorrelationId, MonoTime};
 use serde_json::Value;
 use serde_json::value::to_raw_value;
 
+use super::saved::Saved;
 use super::{Guard, Inner, Resolution};
 use crate::checkpoint::{Checkpoint, Draft, Status};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +27,7 @@ pub(super) struct Run<'a> {
     outputs: Mutex<Vec<Option<Arc<Value>>>>,
     /// Locked while a checkpoint is written, so that writes keep their order.
     pub(super) draft: tokio::sync::Mutex<Draft>,
+    saved: Saved,
     /// Nodes that may have had an effect that nobody knows about.
     uncertain: Vec<String>,
     pub(super) events_lost: AtomicU32,
@@ -39,14 +41,30 @@ pub(super) struct Stop {
     pub(super) error: Error,
 }
 
+impl Stop {
+    fn of_store(error: Error) -> Self {
+        Stop {
+            node: None,
+            halted: false,
+            error,
+        }
+    }
+}
+
 impl<'a> Run<'a> {
-    pub(super) fn new(runtime: &'a Inner, id: CorrelationId, inputs: Arc<Value>) -> Result<Self> {
+    pub(super) fn new(
+        runtime: &'a Inner,
+        id: CorrelationId,
+        inputs: Arc<Value>,
+        saved: Saved,
+    ) -> Result<Self> {
         let draft = runtime.draft(&runtime.beginning(&id, &inputs))?;
         Ok(Run {
             runtime,
             inputs,
             outputs: Mutex::new(vec![None; runtime.graph.node_count()]),
             draft: tokio::sync::Mutex::new(draft),
+            saved,
             uncertain: Vec::new(),
             events_lost: AtomicU32::new(0),
             began: runtime.clock.now(),
@@ -59,6 +77,7 @@ impl<'a> Run<'a> {
         runtime: &'a Inner,
         id: CorrelationId,
         mut stored: Checkpoint,
+        saved: Saved,
     ) -> Result<Self> {
         let corrupt = || Error::new(ErrorKind::CorruptCheckpoint, id.as_str());
         let mut beginning = runtime.beginning(&id, &stored.inputs);
@@ -85,6 +104,7 @@ impl<'a> Run<'a> {
             inputs: Arc::new(stored.inputs),
             outputs: Mutex::new(outputs),
             draft: tokio::sync::Mutex::new(draft),
+            saved,
             uncertain: stored.started,
             events_lost: AtomicU32::new(0),
             began: runtime.clock.now(),
@@ -197,7 +217,8 @@ impl<'a> Run<'a> {
                 draft.stopped_at(node);
             }
             let checkpoint = draft.render(status, Some(&text));
-            if let Err(error) = self.runtime.store_checkpoint(&self.id, checkpoint).await {
+            let stored = (self.runtime).store_checkpoint(&self.id, checkpoint, &self.saved);
+            if let Err(error) = stored.await {
                 tracing::debug!(error = %error, "graph_checkpoint_failed");
             }
         }
@@ -285,23 +306,29 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(super) async fn checkpoint_text(&self, status: Status, error: Option<&str>) -> String {
-        self.draft.lock().await.render(status, error)
+    pub(super) async fn checkpoint_text(&self, status: Status) -> String {
+        self.draft.lock().await.render(status, None)
     }
 
     /// Stores the draft as it is.
     pub(super) async fn save(&self, status: Status) -> Result<(), Stop> {
-        let draft = self.draft.lock().await;
-        self.store(draft.render(status, None)).await
+        self.save_as(status).await.map_err(Stop::of_store)
     }
 
+    pub(super) async fn save_as(&self, status: Status) -> Result<()> {
+        let draft = self.draft.lock().await;
+        let text = draft.render(status, None);
+        self.runtime
+            .store_checkpoint(&self.id, text, &self.saved)
+            .await
+    }
+
+    /// Stores a draft that the caller holds locked.
     pub(super) async fn store(&self, checkpoint: String) -> Result<(), Stop> {
-        let stored = self.runtime.store_checkpoint(&self.id, checkpoint).await;
-        stored.map_err(|error| Stop {
-            node: None,
-            halted: false,
-            error,
-        })
+        let stored = self
+            .runtime
+            .store_checkpoint(&self.id, checkpoint, &self.saved);
+        stored.await.map_err(Stop::of_store)
     }
 
     fn lock_outputs(&self) -> std::sync::MutexGuard<'_, Vec<Option<Arc<Value>>>> {

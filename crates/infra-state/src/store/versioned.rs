@@ -52,6 +52,15 @@ impl StateStore {
         })
     }
 
+    /// The version of a key that holds nothing, without asking whether it does.
+    ///
+    /// # Errors
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey).
+    pub fn absent_version(&self, key: &str) -> Result<Version> {
+        let backend_key = self.key("get_versioned", key)?;
+        Ok(Version::new(&backend_key, VersionToken::Absent))
+    }
+
     /// The bytes under `key` as they are stored, with their version.
     ///
     /// # Errors
