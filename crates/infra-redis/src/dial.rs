@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use infra_core::context::spawn_blocking;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
@@ -80,13 +82,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn tls(&self, tcp: TcpStream) -> Result<RedisStream, ConnectError> {
-        let options = self.options.clone();
-        let unusable = |message| ConnectError::new(ConnectFault::Config, self.url, message);
-        // Reads files: the trust store or the CA file.
-        let config = spawn_blocking(move || tls::client_config(&options))
-            .await
-            .map_err(|error| unusable(error.to_string()))?
-            .map_err(unusable)?;
+        let config = self.tls_config().await?;
         let name = ServerName::try_from(self.url.host().to_owned()).map_err(|error| {
             let message = format!("the host is no name for TLS: {error}");
             ConnectError::new(ConnectFault::Tls, self.url, message)
@@ -100,14 +96,33 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Reads files: the trust store or the CA file.
+    pub(crate) async fn tls_config(&self) -> Result<Arc<ClientConfig>, ConnectError> {
+        let options = self.options.clone();
+        let unusable = |message| ConnectError::new(ConnectFault::Config, self.url, message);
+        spawn_blocking(move || tls::client_config(&options))
+            .await
+            .map_err(|error| unusable(error.to_string()))?
+            .map_err(unusable)
+    }
+
     /// The last step.
     pub(crate) async fn log_in<T>(
         &self,
         login: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
-        match timeout_at(self.deadline, login).await {
+        self.finish("the login", login).await
+    }
+
+    /// Carries out the rest, whatever it is, within the limit of the attempt.
+    pub(crate) async fn finish<T>(
+        &self,
+        step: &str,
+        rest: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        match timeout_at(self.deadline, rest).await {
             Ok(done) => done,
-            Err(_) => Err(self.late("the login")),
+            Err(_) => Err(self.late(step)),
         }
     }
 

@@ -23,11 +23,13 @@
 //! # }
 //! ```
 //!
-//! # What the client library is used for
-//! The crate `redis` encodes, decodes and multiplexes. Everything around that is done here,
-//! because its own ways lose calls or connections: name lookup, TCP, TLS (rustls with ring and
-//! the operating system's trust store), login, timeouts, and connecting again. Neither its
-//! `ConnectionManager`, nor its response timeout of 500 ms, nor its retries are in use.
+//! # What a client library is used for
+//! The crate `redis` (feature `redis`) encodes, decodes and multiplexes. Everything around that
+//! is done here, because its own ways lose calls or connections: name lookup, TCP, TLS (rustls
+//! with ring and the operating system's trust store), login, timeouts, and connecting again.
+//! Neither its `ConnectionManager`, nor its response timeout of 500 ms, nor its retries are in
+//! use. The crate `fred` (feature `fred`) also opens the connection and logs in, with the same TLS
+//! settings; its reconnecting, its second and third attempts and its timeouts are not in use.
 //!
 //! # Layout
 //! - `url`: [`RedisUrl`]; `options`: [`RedisOptions`]; `backoff`: [`Backoff`]
@@ -39,13 +41,14 @@
 //!   what both need of a client library
 //! - `connection`: [`Connection`], what callers of the library `redis` hold; `multiplexed`: how
 //!   it is dialled; `classify`: its errors
+//! - `fred`: the same over the library `fred`
 //! - `fault`: [`RedisFault`], errors of calls; `connect_error`: [`ConnectError`]
 //!
 //! # Not here
 //! Clusters and sentinels: a `MOVED` answer is the permanent fault [`FaultKind::Cluster`].
 
 // Without a client library only the URL and the subscriber are in use.
-#![cfg_attr(not(feature = "redis"), allow(dead_code))]
+#![cfg_attr(not(any(feature = "redis", feature = "fred")), allow(dead_code))]
 
 mod backoff;
 #[cfg(feature = "redis")]
@@ -56,6 +59,8 @@ mod connect_error;
 mod connection;
 mod dial;
 mod fault;
+#[cfg(feature = "fred")]
+mod fred;
 mod link;
 #[cfg(feature = "redis")]
 mod multiplexed;
@@ -75,6 +80,8 @@ pub use connect_error::{ConnectError, ConnectFault};
 #[cfg(feature = "redis")]
 pub use connection::{Connection, Transaction};
 pub use fault::{FaultKind, RedisFault};
+#[cfg(feature = "fred")]
+pub use fred::{FredCommand, FredConnection, FredReply};
 pub use link::{LinkStatus, LinkWatch};
 pub use options::RedisOptions;
 pub use subscriber::{Push, Reply, Subscriber, SubscriberCommand};

@@ -62,6 +62,7 @@ impl RedisStream {
         }
     }
 
+    #[cfg(feature = "redis")]
     pub(crate) fn at_end(&self) -> AtEnd {
         self.at_end.clone()
     }

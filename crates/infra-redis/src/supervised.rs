@@ -96,7 +96,12 @@ impl<C: Client> Supervised<C> {
                     core.mark_answered();
                     return Ok(answer);
                 }
-                Ok(Err(fault)) => fault,
+                Ok(Err(fault)) => {
+                    if fault.kind() == FaultKind::ConnectionLost {
+                        core.lost(generation, "the server closed the connection");
+                    }
+                    fault
+                }
                 Err(_) => {
                     core.suspect.notify_one();
                     RedisFault::new(FaultKind::Timeout, format!("no answer within {limit:?}"))
