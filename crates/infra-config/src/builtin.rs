@@ -28,7 +28,7 @@ pub const RETRY_MAX_ATTEMPTS: &str = "RETRY_MAX_ATTEMPTS";
 pub const CIRCUIT_BREAKER_THRESHOLD: &str = "CIRCUIT_BREAKER_THRESHOLD";
 
 /// The cargo features that exist in this version and bring a backend.
-pub(crate) const BACKEND_FEATURES: &[&str] = &["redis", "file"];
+pub(crate) const BACKEND_FEATURES: &[&str] = &["redis", "file", "fred"];
 
 const ENVIRONMENT_NAME: Kind = Kind::Custom {
     expected: "1 to 64 letters, digits, `-` or `_`",
@@ -49,7 +49,7 @@ const EVENT_BACKENDS: &[Choice] = &[
     Choice::always("memory"),
     Choice::with_feature("redis", "redis"),
     Choice::with_feature("redis-streams", "redis-streams"),
-    Choice::with_feature("fred", "fred"),
+    Choice::with_feature("fred", "fred-events"),
     Choice::with_feature("nats", "nats"),
     Choice::with_feature("kafka", "kafka"),
 ];

@@ -66,12 +66,14 @@
 //! - `scan`: the stream of keys; `watch`: the stream of changes; `error`; `capabilities`
 //! - `lease`: something that one process holds, and leader election
 //! - `version`, `step`: what compare-and-swap and transactions are made of
-//! - `driver`: what a backend implements; `memory`, `file`, `redis`: the backends
+//! - `driver`: what a backend implements; `memory`, `file`, `redis`, `fred`: the backends;
+//!   `redis_common`: what the last two share
 //! - `conformance`: the suite that every backend passes
 //!
 //! # Features
 //! - `file`: the file driver
 //! - `redis`: the Redis driver
+//! - `fred`: the Redis driver over the client library `fred`
 //! - `conformance`: the public suite
 
 mod capabilities;
@@ -83,6 +85,8 @@ mod error;
 #[cfg(feature = "file")]
 mod file;
 mod finite;
+#[cfg(feature = "fred")]
+mod fred;
 mod integer;
 mod key;
 mod lease;
@@ -90,6 +94,8 @@ mod memory;
 mod random;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "redis", feature = "fred"))]
+mod redis_common;
 mod scan;
 mod step;
 mod store;
@@ -105,6 +111,8 @@ pub use driver::{
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "file")]
 pub use file::{FileDriver, FileDurability, FileError, FileFault, FileOptions};
+#[cfg(feature = "fred")]
+pub use fred::FredDriver;
 pub use key::MAX_KEY_BYTES;
 pub use lease::{Election, Leader, Lease, LeaseGuard, RESERVED_PREFIX};
 pub use memory::{MemoryDriver, MemoryOptions};

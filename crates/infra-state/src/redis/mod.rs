@@ -13,8 +13,6 @@
 //! Needs Redis 6.0 or newer, or Valkey (`KEEPTTL`). One server: in a cluster, keys of two slots in
 //! one call are the error `CROSSSLOT`, and keys of another node `MOVED`.
 
-mod config;
-mod error;
 mod reply;
 mod scan;
 
@@ -29,14 +27,10 @@ use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
+use crate::redis_common::{CHUNK, MAX_VALUE_BYTES, connection_options};
 use crate::store::StateOptions;
 use crate::ttl::TtlState;
 use crate::version::VersionToken;
-
-/// Keys of one `MGET` or `DEL`: enough to pay, few enough not to hold up other callers.
-const CHUNK: usize = 512;
-/// The server's own limit (`proto-max-bulk-len`).
-const MAX_VALUE_BYTES: usize = 512 * 1024 * 1024;
 
 /// The driver behind `redis://` and `rediss://`.
 ///
@@ -53,7 +47,7 @@ impl RedisDriver {
     /// # Errors
     /// A URL that cannot be used; and what stands in the way of the connection.
     pub async fn connect(options: &StateOptions) -> Result<Self, DriverError> {
-        let options = config::connection_options(options)?;
+        let options = connection_options(options)?;
         let connection = Connection::connect(options).await?;
         Ok(RedisDriver { connection })
     }

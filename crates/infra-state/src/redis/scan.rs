@@ -4,9 +4,7 @@ use infra_redis::redis::{Cmd, Value, cmd};
 
 use super::reply;
 use crate::driver::{DriverError, ScanCursor, ScanPage};
-
-/// Slots of the keyspace that the server looks at for one page.
-const COUNT: u32 = 500;
+use crate::redis_common::{SCAN_COUNT, pattern};
 
 pub(super) fn command(prefix: &str, cursor: Option<&ScanCursor>) -> Cmd {
     let mut scan = cmd("SCAN");
@@ -14,7 +12,7 @@ pub(super) fn command(prefix: &str, cursor: Option<&ScanCursor>) -> Cmd {
     if !prefix.is_empty() {
         scan.arg("MATCH").arg(pattern(prefix));
     }
-    scan.arg("COUNT").arg(COUNT);
+    scan.arg("COUNT").arg(SCAN_COUNT);
     scan
 }
 
@@ -37,26 +35,4 @@ pub(super) fn page(answer: Value) -> Result<ScanPage, DriverError> {
         text => Some(ScanCursor::new(String::from_utf8_lossy(text))),
     };
     Ok(ScanPage { keys: names, next })
-}
-
-fn pattern(prefix: &str) -> String {
-    let mut pattern = String::with_capacity(prefix.len() + 8);
-    for character in prefix.chars() {
-        if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern.push('*');
-    pattern
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s41_every_glob_character_is_escaped() {
-        assert_eq!(pattern(r"a*b?[c]\^-{d}"), r"a\*b\?\[c\]\\\^\-{d}*");
-    }
 }

@@ -10,9 +10,10 @@ use crate::driver::DriverError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{MemoryDriver, MemoryOptions};
 
-const BACKENDS: [&str; 3] = ["memory", "file", "redis"];
+const BACKENDS: [&str; 4] = ["memory", "file", "redis", "fred"];
 
-/// Makes a store of the backend with this name: `memory`, `file` or `redis`, in any case.
+/// Makes a store of the backend with this name: `memory`, `file`, `redis` or `fred`, in any
+/// case.
 ///
 /// ```
 /// use infra_state::{StateOptions, create_state_store};
@@ -36,6 +37,7 @@ pub async fn create_state_store(backend: &str, options: StateOptions) -> Result<
         "memory" => able(memory(options.memory, options.store)),
         "file" => file(options).await,
         "redis" => redis(options).await,
+        "fred" => fred(options).await,
         _ => Err(unknown_backend(backend)),
     }
 }
@@ -51,9 +53,13 @@ pub(super) async fn connect(url: &str) -> Result<StateStore> {
         Some(scheme) if scheme == "redis" || scheme == "rediss" => {
             redis(StateOptions::new().url(url)).await
         }
+        Some(scheme) if scheme == "fred+redis" || scheme == "fred+rediss" => {
+            fred(StateOptions::new().url(url)).await
+        }
         _ => {
             let message = format!(
-                "`{}` begins with no known scheme: use memory://, file:///, redis:// or rediss://",
+                "`{}` begins with no known scheme: use memory://, file:///, redis://, rediss://, \
+                 fred+redis:// or fred+rediss://",
                 mask_url(url)
             );
             Err(failed("state", ErrorKind::InvalidUrl, message))
@@ -100,6 +106,20 @@ async fn redis(options: StateOptions) -> Result<StateStore> {
 async fn redis(_: StateOptions) -> Result<StateStore> {
     let message = "this program was built without it: enable the feature `redis`";
     Err(failed("redis", ErrorKind::NotCompiled, message.to_owned()))
+}
+
+#[cfg(feature = "fred")]
+async fn fred(options: StateOptions) -> Result<StateStore> {
+    let driver = crate::fred::FredDriver::connect(&options)
+        .await
+        .map_err(|cause| Error::new("connect", None, "fred", cause))?;
+    able(StateStore::from_driver(Arc::new(driver), options.store))
+}
+
+#[cfg(not(feature = "fred"))]
+async fn fred(_: StateOptions) -> Result<StateStore> {
+    let message = "this program was built without it: enable the feature `fred`";
+    Err(failed("fred", ErrorKind::NotCompiled, message.to_owned()))
 }
 
 /// The store, if it can do what its options require.

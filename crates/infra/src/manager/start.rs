@@ -103,6 +103,7 @@ fn compiled() -> impl Iterator<Item = &'static str> {
     let backends = [
         ("redis", cfg!(feature = "redis")),
         ("file", cfg!(feature = "file")),
+        ("fred", cfg!(feature = "fred")),
     ];
     let compiled = backends.into_iter().filter(|(_, compiled)| *compiled);
     compiled.map(|(name, _)| name)
@@ -115,13 +116,13 @@ fn log_level(text: &str) -> Result<(), String> {
 }
 
 /// What the Redis drivers would refuse later.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "fred"))]
 fn redis_url(text: &str) -> Result<(), String> {
     let url = infra_redis::RedisUrl::parse(text);
     url.map(drop).map_err(|error| error.reason().to_owned())
 }
 
-#[cfg(not(feature = "redis"))]
+#[cfg(not(any(feature = "redis", feature = "fred")))]
 fn redis_url(_: &str) -> Result<(), String> {
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::store::StateOptions;
 
 const DEFAULT_URL: &str = "redis://localhost:6379";
 
-pub(super) fn connection_options(options: &StateOptions) -> Result<RedisOptions, UrlError> {
+pub(crate) fn connection_options(options: &StateOptions) -> Result<RedisOptions, UrlError> {
     let url = options.url.as_ref().map_or(DEFAULT_URL, |url| url.expose());
     let connection = RedisOptions::parse(url)?
         .connect_timeout(options.connect_timeout)

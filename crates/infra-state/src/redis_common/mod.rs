@@ -1,0 +1,16 @@
+//! What the drivers over Redis share, whichever client library they use: options, errors,
+//! patterns, and the script of transactions.
+
+mod config;
+mod error;
+mod pattern;
+mod script;
+
+pub(crate) use config::connection_options;
+pub(crate) use pattern::{SCAN_COUNT, pattern};
+pub(crate) use script::{MAX_STEPS, Part, TRANSACTION, TRANSACTION_SHA1, parts, versions_after};
+
+/// Keys of one `MGET` or `DEL`: enough to pay, few enough not to hold up other callers.
+pub(crate) const CHUNK: usize = 512;
+/// The server's own limit (`proto-max-bulk-len`).
+pub(crate) const MAX_VALUE_BYTES: usize = 512 * 1024 * 1024;
