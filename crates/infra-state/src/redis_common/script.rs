@@ -69,8 +69,10 @@ pub(crate) fn versions_after(
     }
     let after = steps.iter().map(|step| match (&step.action, step.expect) {
         (Action::Put { value, .. }, _) => VersionToken::Content((*value).clone()),
+        (Action::Delete, _) => VersionToken::Absent,
         (Action::Check, Expect::Version(version)) => version.clone(),
-        _ => VersionToken::Absent,
+        // There is something; what it is was not read.
+        (Action::Check, _) => VersionToken::Opaque(Bytes::new()),
     });
     Ok(after.collect())
 }
