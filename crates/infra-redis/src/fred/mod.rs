@@ -59,7 +59,8 @@ impl FredConnection {
     /// The cause of the failure, at the latest after the connect timeout. Never with the lazy
     /// option.
     pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
-        let supervised = Supervised::connect(options).await?;
+        // Boxed: the library's futures are deep, and those of callers would grow around them.
+        let supervised = Box::pin(Supervised::connect(options)).await?;
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
         Ok(FredConnection {
             supervised,
