@@ -130,6 +130,8 @@ fn each_feature() -> Result<(), String> {
         "--exclude",
         "infra-bench",
         "--exclude",
+        "infra-examples",
+        "--exclude",
         "xtask",
     ];
     shell::run(
