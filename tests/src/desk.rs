@@ -72,6 +72,21 @@ impl Desk {
             .env("EVENT_REDIS_URL", url)
     }
 
+    /// State on the server at `url`, over the client library `fred`; events in memory.
+    #[must_use]
+    pub fn fred(self, url: &str) -> Self {
+        self.env("STATE_BACKEND", "fred")
+            .env("STATE_REDIS_URL", url)
+    }
+
+    /// State in the file at `path`; events in memory.
+    #[must_use]
+    pub fn file_backend(self, path: &Path) -> Self {
+        let path = path.to_str().expect("paths of tests are text");
+        self.env("STATE_BACKEND", "file")
+            .env("STATE_FILE_PATH", path)
+    }
+
     /// One more variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {

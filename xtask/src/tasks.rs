@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use infra_tests::servers;
+
 use crate::image::{self, Server};
 use crate::redis::{TestServer, Wanted, built_program};
 use crate::report::Report;
@@ -149,6 +151,7 @@ fn run_tests(
     python: Option<&PathBuf>,
 ) -> Result<(), String> {
     let python = python.ok_or("the tests with Python need its environment, which failed")?;
+    let valkey = install::valkey_server()?;
     let mut command = shell::cargo();
     if shell::find_program("cargo-nextest").is_some() {
         command
@@ -165,7 +168,8 @@ fn run_tests(
     shell::run(
         server
             .give_to(&mut command)
-            .env("INFRA_TEST_PYTHON", python),
+            .env("INFRA_TEST_PYTHON", python)
+            .env(servers::VALKEY_VARIABLE, valkey),
     )
 }
 

@@ -9,7 +9,7 @@
 //! - `load`: load made of tasks.
 //! - `report`: the tables as text and Markdown, and the plot.
 //! - `machine`: what the figures were measured on.
-//! - one module per area: `state`, `events`, `resilience`, `graph`, `log`, `build`;
+//! - one module per area: `state` (with `state_fred`), `events`, `resilience`, `graph`, `log`, `build`;
 //! - `facts`: what is not measured but right or wrong: scenarios run on ours and on the peers.
 
 mod build;
@@ -23,6 +23,7 @@ mod machine;
 mod report;
 mod resilience;
 mod state;
+mod state_fred;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -105,7 +106,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let (mut rows, mut facts) = (Vec::new(), Vec::new());
     for area in &arguments.areas {
         let measured: Vec<Row> = match area.as_str() {
-            "state" => state::run(&runtime, effort, &redis_url),
+            "state" => {
+                let mut rows = state::run(&runtime, effort, &redis_url);
+                rows.extend(state_fred::run(&runtime, effort, &redis_url));
+                rows
+            }
             "events" => events::run(&runtime, effort, &redis_url),
             "resilience" => resilience::run(&runtime, effort),
             "facts" => {

@@ -17,7 +17,7 @@ const KEYS: usize = 1_000;
 
 /// About 200 bytes of JSON, as a bot would store it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Position {
+pub(crate) struct Position {
     bot_id: String,
     symbol: String,
     quantity: i64,
@@ -29,7 +29,7 @@ struct Position {
 }
 
 impl Position {
-    fn example() -> Self {
+    pub(crate) fn example() -> Self {
         Position {
             bot_id: "bot_001".into(),
             symbol: "AAPL".into(),
@@ -50,7 +50,7 @@ pub(crate) fn run(runtime: &Runtime, effort: Effort, redis_url: &str) -> Vec<Row
     rows
 }
 
-fn key(task: usize, operation: usize) -> String {
+pub(crate) fn key(task: usize, operation: usize) -> String {
     format!("bench:{}", (task * 31 + operation) % KEYS)
 }
 
@@ -164,7 +164,7 @@ fn on_redis(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {
 /// The client as somebody would use it who wants no answer cut off. It leaves Nagle's algorithm on
 /// unless told otherwise, which on loopback gathers the writes of many callers, and on a network
 /// delays them by up to a round trip.
-async fn raw(url: &str, no_delay: bool) -> MultiplexedConnection {
+pub(crate) async fn raw(url: &str, no_delay: bool) -> MultiplexedConnection {
     let info = must(url.into_connection_info());
     let settings = info.tcp_settings().clone().set_nodelay(no_delay);
     let client = must(redis::Client::open(info.set_tcp_settings(settings)));
@@ -176,7 +176,7 @@ async fn raw(url: &str, no_delay: bool) -> MultiplexedConnection {
     )
 }
 
-fn ours(runtime: &Runtime, store: &StateStore, callers: usize, operations: usize) {
+pub(crate) fn ours(runtime: &Runtime, store: &StateStore, callers: usize, operations: usize) {
     let (store, value) = (store.clone(), Position::example());
     in_tasks(runtime, callers, operations, move |task, n| {
         let (store, value) = (store.clone(), value.clone());
@@ -191,7 +191,12 @@ fn ours(runtime: &Runtime, store: &StateStore, callers: usize, operations: usize
     });
 }
 
-fn bare(runtime: &Runtime, raw: &MultiplexedConnection, callers: usize, operations: usize) {
+pub(crate) fn bare(
+    runtime: &Runtime,
+    raw: &MultiplexedConnection,
+    callers: usize,
+    operations: usize,
+) {
     let (raw, value) = (raw.clone(), Position::example());
     in_tasks(runtime, callers, operations, move |task, n| {
         let (mut raw, value) = (raw.clone(), value.clone());

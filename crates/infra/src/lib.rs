@@ -39,7 +39,7 @@
 //!
 //! # Features
 //! `full` (the default) is all of them. `redis` adds the Redis backends to whatever else is on,
-//! `file` the state store in a file.
+//! `fred` the state store on Redis over another client library, `file` the state store in a file.
 //! `manager` is [`Infrastructure`] and what it needs. Memory backends are always there.
 //!
 //! # Environment

@@ -17,6 +17,9 @@ pub const URL_VARIABLE: &str = "INFRA_TEST_REDIS_URL";
 /// server.
 pub const PROGRAM_VARIABLE: &str = "INFRA_TEST_REDIS_SERVER";
 
+/// Path of a `valkey-server` program, for tests of data that moves between kinds of server.
+pub const VALKEY_VARIABLE: &str = "INFRA_TEST_VALKEY_SERVER";
+
 /// The address of a server for tests that only need *some* server: `INFRA_TEST_REDIS_URL`, else one
 /// child of this process, started at the first call and killed when the process ends.
 ///
@@ -101,6 +104,24 @@ pub fn find_server_program() -> Option<PathBuf> {
         return Some(PathBuf::from(path));
     }
     programs_on_path().into_iter().next()
+}
+
+/// The Valkey program: named by `INFRA_TEST_VALKEY_SERVER`, else `valkey-server` on `PATH`.
+///
+/// # Panics
+/// When there is none; the message says how to get one.
+pub fn valkey_program() -> PathBuf {
+    let given = std::env::var_os(VALKEY_VARIABLE).filter(|path| !path.is_empty());
+    let found = match given {
+        Some(path) => Some(PathBuf::from(path)),
+        None => find_on_path("valkey-server".as_ref()),
+    };
+    found.unwrap_or_else(|| {
+        panic!(
+            "this test needs valkey-server: run it by `cargo xtask test`, which finds or installs \
+             one, or set {VALKEY_VARIABLE} to its path"
+        )
+    })
 }
 
 /// Every server program on `PATH`.

@@ -26,8 +26,8 @@ use crate::tls::TestCertificates;
 pub use config::{AppendSync, RedisConfig};
 use find::programs_on_path;
 pub use find::{
-    PROGRAM_VARIABLE, URL_VARIABLE, find_server_program, free_port, server_program,
-    shared_redis_url, unique_name, version_at,
+    PROGRAM_VARIABLE, URL_VARIABLE, VALKEY_VARIABLE, find_server_program, free_port,
+    server_program, shared_redis_url, unique_name, valkey_program, version_at,
 };
 
 /// How long a server may take until it answers.

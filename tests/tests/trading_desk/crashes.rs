@@ -72,8 +72,7 @@ fn file_backend_needs_a_folder_only_and_survives_kills() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("desk.redb");
     let start = || {
-        let desk = Desk::new(DAYS).env("STATE_BACKEND", "file");
-        let desk = desk.env("STATE_FILE_PATH", path.to_str().unwrap());
+        let desk = Desk::new(DAYS).file_backend(&path);
         desk.arg("--resume").spawn()
     };
     for _ in 0..3 {

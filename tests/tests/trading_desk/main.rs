@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod backends;
 mod crashes;
 mod failures;
 mod outputs;

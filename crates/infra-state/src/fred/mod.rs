@@ -26,7 +26,7 @@ use infra_redis::{Effect, FredCommand, FredConnection, FredReply};
 
 use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
-    DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
+    DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::redis_common::{
     CHUNK, MAX_STEPS, MAX_VALUE_BYTES, SCAN_COUNT, connection_options, pattern,
@@ -95,6 +95,28 @@ impl StateDriver for FredDriver {
     fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
         let get = FredCommand::new("GET").text(key);
         Box::pin(async move { reply::bytes(self.read(get, limit).await?) })
+    }
+
+    fn get_entry<'a>(
+        &'a self,
+        key: &'a str,
+        limit: Duration,
+    ) -> DriverResult<'a, Option<DriverEntry>> {
+        Box::pin(async move {
+            let both = ["GET", "PTTL"].map(|name| FredCommand::new(name).text(key));
+            let replies = self.connection.pipeline(&both, Effect::Read, limit).await?;
+            let [value, ttl] = <[FredReply; 2]>::try_from(replies)
+                .map_err(|_| reply::unexpected("a value and its time to live"))?;
+            let (Some(value), ttl) = (reply::bytes(value)?, reply::ttl(&ttl)?) else {
+                return Ok(None);
+            };
+            let entry = DriverEntry {
+                version: Some(VersionToken::Content(value.clone())),
+                value,
+                ttl,
+            };
+            Ok((ttl != TtlState::Absent).then_some(entry))
+        })
     }
 
     fn get_many<'a>(
@@ -206,13 +228,7 @@ impl StateDriver for FredDriver {
 
     fn ttl<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, TtlState> {
         let ttl = FredCommand::new("PTTL").text(key);
-        Box::pin(async move {
-            Ok(match reply::integer(&self.read(ttl, limit).await?)? {
-                -2 => TtlState::Absent,
-                -1 => TtlState::NoExpiry,
-                millis => TtlState::Remaining(Duration::from_millis(millis.unsigned_abs())),
-            })
-        })
+        Box::pin(async move { reply::ttl(&self.read(ttl, limit).await?) })
     }
 
     fn scan<'a>(

@@ -1,9 +1,12 @@
 //! What the answers of the commands must look like.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use infra_redis::{FredReply, RedisFault};
 
 use crate::driver::{DriverError, ScanCursor, ScanPage};
+use crate::ttl::TtlState;
 
 pub(super) fn bytes(reply: FredReply) -> Result<Option<Bytes>, DriverError> {
     match reply {
@@ -18,6 +21,15 @@ pub(super) fn integer(reply: &FredReply) -> Result<i64, DriverError> {
         FredReply::Integer(number) => Ok(*number),
         _ => Err(unexpected("an integer")),
     }
+}
+
+/// The answer of `PTTL`.
+pub(super) fn ttl(reply: &FredReply) -> Result<TtlState, DriverError> {
+    Ok(match integer(reply)? {
+        -2 => TtlState::Absent,
+        -1 => TtlState::NoExpiry,
+        millis => TtlState::Remaining(Duration::from_millis(millis.unsigned_abs())),
+    })
 }
 
 pub(super) fn flag(reply: &FredReply) -> Result<bool, DriverError> {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 
-/// Five trading bots on real prices, over memory or Redis, by environment variables alone.
+/// Five trading bots on real prices, over memory, a file or Redis, by environment variables alone.
 ///
-/// STATE_BACKEND and EVENT_BACKEND choose the backends (memory or redis), STATE_REDIS_URL and
-/// EVENT_REDIS_URL say where they are, LOG_LEVEL and LOG_FORMAT what is logged to the standard
+/// STATE_BACKEND (memory, file, redis or fred) and EVENT_BACKEND (memory or redis) choose the
+/// backends, STATE_FILE_PATH, STATE_REDIS_URL and EVENT_REDIS_URL say where they are, LOG_LEVEL and LOG_FORMAT what is logged to the standard
 /// error output. The digest in the last line is the same for all of them.
 #[derive(Debug, Parser)]
 #[command(name = "trading_desk", version)]
