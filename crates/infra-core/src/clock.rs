@@ -108,10 +108,16 @@ impl SystemClock {
     }
 }
 
+/// As `MonoTime::ZERO.plus(elapsed)`, without arithmetic on 128 bits: clocks are read on hot paths.
+fn since_origin(elapsed: Duration) -> MonoTime {
+    let seconds = elapsed.as_secs().saturating_mul(1_000_000_000);
+    MonoTime(seconds.saturating_add(u64::from(elapsed.subsec_nanos())))
+}
+
 impl Clock for SystemClock {
     fn now(&self) -> MonoTime {
         let origin = Self::origin();
-        MonoTime::ZERO.plus(Instant::now().saturating_duration_since(origin))
+        since_origin(Instant::now().saturating_duration_since(origin))
     }
 
     fn sleep_until(&self, at: MonoTime) -> Sleep {

@@ -149,6 +149,23 @@ impl RetryBudget {
         }
     }
 
+    /// Takes one repetition for a call that is not known here.
+    #[cfg(feature = "tower-retry")]
+    pub(crate) fn try_withdraw(&self, now: MonoTime) -> bool {
+        BudgetedCall {
+            budget: self.clone(),
+            repetitions: 0,
+            repeating: 0,
+        }
+        .try_repeat(now)
+    }
+
+    /// Whether the end of each call must be known.
+    #[cfg(feature = "tower-retry")]
+    pub(crate) fn needs_ends(&self) -> bool {
+        matches!(&*self.lock(), Kind::InFlight(_))
+    }
+
     /// How many repetitions would be granted at `now`, if nothing else happened.
     pub fn available(&self, now: MonoTime) -> u32 {
         match &mut *self.lock() {

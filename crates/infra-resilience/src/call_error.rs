@@ -51,6 +51,10 @@ pub enum RejectedBy {
     RateLimiter,
     /// A throttle that answers to the share of refused calls.
     Throttle,
+    /// An adaptive limit on concurrent calls.
+    AdaptiveLimiter,
+    /// A call that too many wait for already.
+    Coalesce,
 }
 
 /// Why a layer refused a call.
@@ -79,6 +83,8 @@ impl RejectedBy {
             RejectedBy::Bulkhead => "bulkhead",
             RejectedBy::RateLimiter => "rate limiter",
             RejectedBy::Throttle => "throttle",
+            RejectedBy::AdaptiveLimiter => "adaptive limiter",
+            RejectedBy::Coalesce => "coalesced call",
         }
     }
 }

@@ -187,6 +187,11 @@ impl Chaos {
         operation().await
     }
 
+    #[cfg(feature = "tower")]
+    pub(crate) fn clock(&self) -> &SharedClock {
+        &self.shared.clock
+    }
+
     /// What is done to the next call.
     pub fn next_fault(&self) -> Option<ChaosFault> {
         if !self.shared.settings.enabled {
@@ -225,7 +230,7 @@ impl ChaosBuilder {
 }
 
 #[expect(clippy::panic, reason = "panicking is what was asked for")]
-fn inject_panic() {
+pub(crate) fn inject_panic() -> ! {
     panic!("injected by chaos");
 }
 

@@ -1,5 +1,6 @@
 //! Ask twice when the first answer is late, and take whichever comes first.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
@@ -49,7 +50,7 @@ pub struct Hedge {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     delay: Delay,
     max_hedges: u32,
     on_failure: bool,
@@ -184,28 +185,14 @@ impl Hedge {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let shared = &*self.shared;
-        let started = shared.clock.now();
-        let budgeted = shared.budget.as_ref().map(|budget| budget.begin(started));
-        let delay = shared.delay().filter(|_| eligible);
-        let mut race = Race {
-            shared,
-            delay,
-            budgeted,
-            hedges: Vec::new(),
-            started: 0,
-            first_error: None,
-            timer: None,
-        };
-        let result = {
-            let mut primary = pin!(Some(operation()));
-            poll_fn(|cx| race.poll(primary.as_mut(), &mut operation, cx)).await
-        };
-        if result.is_ok() {
-            let took = shared.clock.now().since(started);
-            shared.learn(took);
-        }
-        result
+        let mut race = Race::new(&*self.shared, eligible);
+        let mut primary = pin!(Some(operation()));
+        poll_fn(|cx| race.poll(primary.as_mut(), &mut operation, cx)).await
+    }
+
+    #[cfg(feature = "tower")]
+    pub(crate) fn race<E, Fut>(&self) -> Race<Arc<Shared>, E, Fut> {
+        Race::new(self.shared.clone(), true)
     }
 }
 
@@ -228,8 +215,9 @@ impl Shared {
         }
     }
 
-    fn learn(&self, took: Duration) {
+    fn learn(&self, began: MonoTime) {
         if let Delay::Quantile { .. } = self.delay {
+            let took = self.clock.now().since(began);
             let mut latencies = self.lock();
             if latencies.len() == LATENCIES {
                 latencies.pop_front();
@@ -245,9 +233,10 @@ impl Shared {
     }
 }
 
-/// The attempts of one call.
-struct Race<'a, E, Fut> {
-    shared: &'a Shared,
+/// The attempts of one call through a borrowed or shared policy.
+pub(crate) struct Race<S, E, Fut> {
+    shared: S,
+    began: MonoTime,
     /// `None`: no hedge.
     delay: Option<Duration>,
     budgeted: Option<BudgetedCall>,
@@ -257,8 +246,50 @@ struct Race<'a, E, Fut> {
     timer: Option<Sleep>,
 }
 
-impl<T, E, Fut: Future<Output = Result<T, E>>> Race<'_, E, Fut> {
-    fn poll(
+impl<S: Borrow<Shared>, E, Fut> Race<S, E, Fut> {
+    fn new(shared: S, eligible: bool) -> Self {
+        let policy = shared.borrow();
+        let by_time = matches!(policy.delay, Delay::Quantile { .. });
+        let began = if by_time || policy.budget.is_some() {
+            policy.clock.now()
+        } else {
+            MonoTime::ZERO
+        };
+        Race {
+            delay: policy.delay().filter(|_| eligible),
+            budgeted: policy.budget.as_ref().map(|budget| budget.begin(began)),
+            shared,
+            began,
+            hedges: Vec::new(),
+            started: 0,
+            first_error: None,
+            timer: None,
+        }
+    }
+}
+
+impl<S, T, E, Fut> Race<S, E, Fut>
+where
+    S: Borrow<Shared>,
+    Fut: Future<Output = Result<T, E>>,
+{
+    /// Polls all attempts, `primary` and those beside it, and starts more by `operation`.
+    pub(crate) fn poll(
+        &mut self,
+        primary: Pin<&mut Option<Fut>>,
+        operation: &mut impl FnMut() -> Fut,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, E>> {
+        let result = self.poll_all(primary, operation, cx);
+        if let Poll::Ready(Ok(_)) = &result {
+            let policy = self.shared.borrow();
+            policy.learn(self.began);
+            self.hedges.clear();
+        }
+        result
+    }
+
+    fn poll_all(
         &mut self,
         mut primary: Pin<&mut Option<Fut>>,
         operation: &mut impl FnMut() -> Fut,
@@ -272,7 +303,7 @@ impl<T, E, Fut: Future<Output = Result<T, E>>> Race<'_, E, Fut> {
                 return Poll::Ready(Ok(value));
             }
             let all_failed = primary.is_none() && self.hedges.is_empty();
-            let at_once = all_failed && self.shared.on_failure;
+            let at_once = all_failed && self.shared.borrow().on_failure;
             if all_failed && (!at_once || !self.may_start()) {
                 return match self.first_error.take() {
                     Some(error) => Poll::Ready(Err(error)),
@@ -336,7 +367,7 @@ impl<T, E, Fut: Future<Output = Result<T, E>>> Race<'_, E, Fut> {
     }
 
     fn may_start(&self) -> bool {
-        self.delay.is_some() && self.started < self.shared.max_hedges
+        self.delay.is_some() && self.started < self.shared.borrow().max_hedges
     }
 
     /// Ready when the next hedge is due.
@@ -344,15 +375,15 @@ impl<T, E, Fut: Future<Output = Result<T, E>>> Race<'_, E, Fut> {
         let Some(delay) = self.delay.filter(|_| self.may_start()) else {
             return Poll::Pending;
         };
-        let clock = &self.shared.clock;
+        let clock = &self.shared.borrow().clock;
         let timer = self.timer.get_or_insert_with(|| clock.sleep(delay));
         Pin::new(timer).poll(cx)
     }
 
     fn take_token(&mut self) -> bool {
-        let now = || -> MonoTime { self.shared.clock.now() };
+        let clock = &self.shared.borrow().clock;
         match &mut self.budgeted {
-            Some(call) => call.try_repeat(now()),
+            Some(call) => call.try_repeat(clock.now()),
             None => true,
         }
     }

@@ -1,10 +1,18 @@
-//! Values by key in bounded memory: a ring that a hand goes round (the CLOCK algorithm).
+//! Values by key in bounded memory: rings that a hand goes round (the CLOCK algorithm).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use infra_core::{MonoTime, SharedClock};
+
+/// From this capacity on the values are spread over shards, each with its share of the capacity.
+const SHARDED_FROM: u32 = 1_024;
+const SHARDS: usize = 16;
+/// How many entries each request looks at for being idle.
+const IDLE_LOOKS: usize = 4;
 
 /// What can be kept by key. Clones share one state.
 pub(crate) trait Keep: Clone {
@@ -12,27 +20,34 @@ pub(crate) trait Keep: Clone {
     fn is_forgettable(&self) -> bool;
 }
 
-/// A bounded map that makes its values. Values that matter are never removed.
+/// A bounded map that makes its values. Values that matter are never removed. Finding a value
+/// takes a lock for reading only.
 pub(crate) struct Keyed<V> {
     clock: SharedClock,
-    capacity: usize,
+    shard_capacity: usize,
     idle_after: Option<Duration>,
-    slots: Mutex<Slots<V>>,
+    hasher: RandomState,
+    first: RwLock<Shard<V>>,
+    more: Box<[RwLock<Shard<V>>]>,
+    /// Whose turn it is to be looked at for idle entries.
+    sweeps: AtomicUsize,
 }
 
-/// Entries in a ring, and where each key is.
-struct Slots<V> {
+/// Entries in a ring, and where the key of each hash is. Should two keys have the same 64 bits of
+/// hash, the later one is served without being kept.
+struct Shard<V> {
     ring: Vec<Entry<V>>,
-    index: HashMap<Arc<str>, usize>,
+    index: HashMap<u64, usize, AsItIs>,
     hand: usize,
     counts: KeyedCounts,
 }
 
 struct Entry<V> {
     key: Arc<str>,
+    hash: u64,
     value: V,
-    used: bool,
-    last_used: MonoTime,
+    used: AtomicBool,
+    last_used: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,73 +59,133 @@ pub(crate) struct KeyedCounts {
 
 impl<V: Keep> Keyed<V> {
     pub(crate) fn new(clock: SharedClock, capacity: u32, idle_after: Option<Duration>) -> Self {
+        let shards = if capacity >= SHARDED_FROM { SHARDS } else { 1 };
         Keyed {
             clock,
-            capacity: capacity as usize,
+            shard_capacity: capacity as usize / shards,
             idle_after,
-            slots: Mutex::new(Slots {
-                ring: Vec::new(),
-                index: HashMap::new(),
-                hand: 0,
-                counts: KeyedCounts::default(),
-            }),
+            hasher: RandomState::new(),
+            first: RwLock::default(),
+            more: (1..shards).map(|_| RwLock::default()).collect(),
+            sweeps: AtomicUsize::new(0),
         }
     }
 
     /// The value of `key`, by `make` if there is none. It runs under the lock, so that two callers
     /// get the same value.
     pub(crate) fn get(&self, key: &str, make: impl FnOnce(&Arc<str>) -> V) -> V {
-        let now = self.clock.now();
-        let mut slots = self.lock();
-        if let Some(idle) = self.idle_after {
-            slots.evict_idle(now, idle, 2);
+        self.with(key, make, V::clone)
+    }
+
+    /// What `look` makes of the value of `key`, which saves to count one more holder of it. Both
+    /// run under the lock: they must be short and not call the user's code.
+    pub(crate) fn with<T>(
+        &self,
+        key: &str,
+        make: impl FnOnce(&Arc<str>) -> V,
+        look: impl FnOnce(&V) -> T,
+    ) -> T {
+        let now = self.idle_after.map(|idle| self.sweep(idle));
+        let hash = self.hasher.hash_one(key);
+        let found = read(self.shard_of(hash));
+        if let Some(value) = found.find(hash, key, now) {
+            return look(value);
         }
-        if let Some(value) = slots.find(key, now) {
-            return value;
+        drop(found);
+        self.with_new(hash, key, now, make, look)
+    }
+
+    fn with_new<T>(
+        &self,
+        hash: u64,
+        key: &str,
+        now: Option<MonoTime>,
+        make: impl FnOnce(&Arc<str>) -> V,
+        look: impl FnOnce(&V) -> T,
+    ) -> T {
+        let mut shard = write(self.shard_of(hash));
+        if let Some(value) = shard.find(hash, key, now) {
+            return look(value);
         }
         let key: Arc<str> = key.into();
         let value = make(&key);
-        if slots.ring.len() >= self.capacity && !slots.evict_one() {
-            slots.counts.overflowed += 1;
-            return value;
+        let result = look(&value);
+        let full = shard.ring.len() >= self.shard_capacity;
+        if shard.index.contains_key(&hash) || full && !shard.evict_one() {
+            shard.counts.overflowed += 1;
+        } else {
+            shard.insert(key, hash, value, now.unwrap_or_default());
         }
-        slots.insert(key, value.clone(), now);
-        value
+        result
     }
 
     pub(crate) fn counts(&self) -> KeyedCounts {
-        let slots = self.lock();
-        KeyedCounts {
-            len: slots.ring.len(),
-            ..slots.counts
+        let mut sum = KeyedCounts::default();
+        for shard in self.shards() {
+            let shard = read(shard);
+            sum.len += shard.ring.len();
+            sum.evicted += shard.counts.evicted;
+            sum.overflowed += shard.counts.overflowed;
         }
+        sum
     }
 
     pub(crate) fn values(&self) -> Vec<V> {
-        let slots = self.lock();
-        slots.ring.iter().map(|entry| entry.value.clone()).collect()
+        let mut values = Vec::new();
+        for shard in self.shards() {
+            values.extend(read(shard).ring.iter().map(|entry| entry.value.clone()));
+        }
+        values
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slots<V>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Looks at the next few entries for idle ones and removes them. Returns the time.
+    fn sweep(&self, idle: Duration) -> MonoTime {
+        let now = self.clock.now();
+        let turn = self.sweeps.fetch_add(1, Relaxed);
+        write(self.shard(turn)).evict_idle(now, idle, IDLE_LOOKS);
+        now
+    }
+
+    fn shards(&self) -> impl Iterator<Item = &RwLock<Shard<V>>> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    fn shard_of(&self, hash: u64) -> &RwLock<Shard<V>> {
+        // The bits in the middle: the map inside uses both ends.
+        self.shard((hash >> 32) as usize)
+    }
+
+    fn shard(&self, number: usize) -> &RwLock<Shard<V>> {
+        let number = number % (self.more.len() + 1);
+        let more = number.checked_sub(1).and_then(|n| self.more.get(n));
+        more.unwrap_or(&self.first)
     }
 }
 
-impl<V: Keep> Slots<V> {
-    fn find(&mut self, key: &str, now: MonoTime) -> Option<V> {
-        let index = *self.index.get(key)?;
-        let entry = self.ring.get_mut(index)?;
-        (entry.used, entry.last_used) = (true, now);
-        Some(entry.value.clone())
+impl<V: Keep> Shard<V> {
+    fn find(&self, hash: u64, key: &str, now: Option<MonoTime>) -> Option<&V> {
+        let entry = self.ring.get(*self.index.get(&hash)?)?;
+        if *entry.key != *key {
+            return None;
+        }
+        // Written only where it changes something: the mark is read by all threads.
+        if !entry.used.load(Relaxed) {
+            entry.used.store(true, Relaxed);
+        }
+        if let Some(now) = now {
+            entry.last_used.store(now.as_nanos(), Relaxed);
+        }
+        Some(&entry.value)
     }
 
-    fn insert(&mut self, key: Arc<str>, value: V, now: MonoTime) {
-        self.index.insert(key.clone(), self.ring.len());
+    fn insert(&mut self, key: Arc<str>, hash: u64, value: V, now: MonoTime) {
+        self.index.insert(hash, self.ring.len());
         self.ring.push(Entry {
             key,
+            hash,
             value,
-            used: false,
-            last_used: now,
+            used: AtomicBool::new(false),
+            last_used: AtomicU64::new(now.as_nanos()),
         });
     }
 
@@ -122,7 +197,7 @@ impl<V: Keep> Slots<V> {
             let Some(entry) = self.ring.get_mut(hand) else {
                 return false;
             };
-            let used = std::mem::take(&mut entry.used);
+            let used = std::mem::take(entry.used.get_mut());
             if !used && entry.value.is_forgettable() {
                 self.remove(hand);
                 return true;
@@ -134,11 +209,11 @@ impl<V: Keep> Slots<V> {
     fn evict_idle(&mut self, now: MonoTime, idle: Duration, looks: usize) {
         for _ in 0..looks.min(self.ring.len()) {
             let hand = self.advance();
-            let idle = self
-                .ring
-                .get(hand)
-                .is_some_and(|e| now.since(e.last_used) >= idle && e.value.is_forgettable());
-            if idle {
+            let is_idle = self.ring.get(hand).is_some_and(|entry| {
+                let last = MonoTime::from_nanos(entry.last_used.load(Relaxed));
+                now.since(last) >= idle && entry.value.is_forgettable()
+            });
+            if is_idle {
                 self.remove(hand);
             }
         }
@@ -156,10 +231,57 @@ impl<V: Keep> Slots<V> {
 
     fn remove(&mut self, at: usize) {
         let gone = self.ring.swap_remove(at);
-        self.index.remove(&gone.key);
+        self.index.remove(&gone.hash);
         if let Some(moved) = self.ring.get(at) {
-            self.index.insert(moved.key.clone(), at);
+            self.index.insert(moved.hash, at);
         }
         self.counts.evicted += 1;
+    }
+}
+
+impl<V> Default for Shard<V> {
+    fn default() -> Self {
+        Shard {
+            ring: Vec::new(),
+            index: HashMap::default(),
+            hand: 0,
+            counts: KeyedCounts::default(),
+        }
+    }
+}
+
+fn read<V>(shard: &RwLock<Shard<V>>) -> RwLockReadGuard<'_, Shard<V>> {
+    shard.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<V>(shard: &RwLock<Shard<V>>) -> RwLockWriteGuard<'_, Shard<V>> {
+    shard.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hashes what is a hash already.
+#[derive(Default, Clone, Copy)]
+struct AsItIs;
+
+#[derive(Default)]
+struct AsItIsHasher(u64);
+
+impl BuildHasher for AsItIs {
+    type Hasher = AsItIsHasher;
+    fn build_hasher(&self) -> AsItIsHasher {
+        AsItIsHasher::default()
+    }
+}
+
+impl Hasher for AsItIsHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0 << 8 | u64::from(*byte);
+        }
+    }
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }

@@ -70,24 +70,30 @@
 //! |---|---|---|
 //! | `tower` | no | layers on `tower-service` and `tower-layer` |
 
+pub mod adaptive;
 pub mod breaker;
 mod budget;
 mod bulkhead;
 mod call_error;
 mod chaos;
+mod coalesce;
 mod config_error;
 mod fallback;
 mod hedge;
 mod keyed;
 pub mod limit;
 pub mod pipeline;
+mod priority;
 pub mod retry;
+mod sync;
+mod telemetry;
 mod throttle;
 mod timeout;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod turnstile;
 
+pub use adaptive::{AdaptiveBuilder, AdaptiveLimiter, AdaptivePermit, Algorithm};
 pub use breaker::{
     BreakerBuilder, BreakerConfig, BreakerError, BreakerEvent, BreakerRegistry, CircuitBreaker,
     Permit, Rejected, Verdict,
@@ -96,11 +102,16 @@ pub use budget::{BudgetedCall, RetryBudget};
 pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadPermit};
 pub use call_error::{CallError, RejectReason, RejectedBy, Rejection};
 pub use chaos::{Chaos, ChaosBuilder, ChaosFault};
+pub use coalesce::Coalesce;
 pub use config_error::ConfigError;
 pub use fallback::{FallbackError, with_fallback};
 pub use hedge::{Hedge, HedgeBuilder};
-pub use limit::{Quota, RateLimiter, RateLimiterBuilder, RateLimiterRegistry};
+pub use limit::{
+    Quota, RateLimiter, RateLimiterBuilder, RateLimiterRegistry, RateLimiterRegistryBuilder,
+    Reservation,
+};
 pub use pipeline::{Pipeline, PipelineBuilder, PipelineRegistry, ResilienceSettings};
+pub use priority::Priority;
 pub use retry::{Retry, RetryAttempt, RetryBuilder, RetryError};
 pub use throttle::{Throttle, ThrottleBuilder};
 pub use timeout::{TimeLimit, TimedOut, Timeout, timeout, timeout_at, timeout_detached};

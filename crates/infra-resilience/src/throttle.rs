@@ -9,6 +9,7 @@ use infra_core::{Classify, MonoTime, SharedClock, SystemClock};
 
 use crate::call_error::{CallError, RejectReason, RejectedBy, Rejection};
 use crate::config_error::{self as check, ConfigError};
+use crate::telemetry::Count;
 
 const BUCKETS: u64 = 10;
 
@@ -37,6 +38,7 @@ struct Shared {
     k: f64,
     clock: SharedClock,
     window: Mutex<Window>,
+    rejected: Count,
 }
 
 struct Window {
@@ -114,6 +116,7 @@ impl ThrottleBuilder {
                     buckets: Default::default(),
                     rng: self.seed.map_or_else(Rng::new, Rng::with_seed),
                 }),
+                rejected: Count::new(),
             }),
         })
     }
@@ -144,11 +147,15 @@ impl Throttle {
     {
         self.begin()?;
         let result = operation().await;
-        let refused = result.as_ref().is_err_and(Classify::is_transient);
-        if !refused {
+        if Self::was_taken(&result) {
             self.accepted();
         }
         result.map_err(CallError::Inner)
+    }
+
+    /// Whether the other side had the time to answer.
+    pub(crate) fn was_taken<T, E: Classify>(result: &Result<T, E>) -> bool {
+        !result.as_ref().is_err_and(Classify::is_transient)
     }
 
     /// Counts a request and says whether it may be made. Follow it by
@@ -167,7 +174,9 @@ impl Throttle {
         drop(window);
         if shed {
             let by = RejectedBy::Throttle;
-            return Err(Rejection::new(by, &self.shared.name, RejectReason::Shed));
+            let rejection = Rejection::new(by, &self.shared.name, RejectReason::Shed);
+            self.shared.rejected.rejection(&rejection);
+            return Err(rejection);
         }
         Ok(())
     }

@@ -129,6 +129,10 @@ fn b26_rejected_calls_allocate_nothing() {
                 .1
                 .unwrap_err();
         }
+        // With the feature `metrics` the first rejection registers its counter.
+        allocations(breaker.call(|| ready(Ok::<_, Down>(1))))
+            .1
+            .unwrap_err();
         for _ in 0..100 {
             let (count, result) = allocations(breaker.call(|| ready(Ok::<_, Down>(1))));
             assert!(matches!(result, Err(BreakerError::Rejected(_))));

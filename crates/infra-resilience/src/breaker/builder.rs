@@ -62,7 +62,7 @@ impl BreakerBuilder {
     pub fn build(self) -> Result<CircuitBreaker, ConfigError> {
         let core = BreakerCore::new(self.config)?;
         let clock = self.clock.unwrap_or_else(SystemClock::shared);
-        Ok(CircuitBreaker::new(self.name, core, clock, self.listener))
+        Ok(CircuitBreaker::new(self.name, core, clock, self.listener).reported())
     }
 }
 

@@ -4,8 +4,7 @@
 //! packed word; so is the success of a call while nothing has failed and no window is kept. User
 //! code never runs here: events are queued, and the shell takes them out one by one.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use infra_core::MonoTime;
@@ -17,6 +16,7 @@ use super::snapshot::{BreakerSnapshot, Totals};
 use super::word::Word;
 use super::{Mode, OnCancel, State, Verdict};
 use crate::config_error::ConfigError;
+use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// A breaker without clock, name or listener. Most users want
 /// [`CircuitBreaker`](super::CircuitBreaker); this is for those who bring their own shell.
@@ -25,14 +25,22 @@ use crate::config_error::ConfigError;
 /// by exactly one [`record`](Self::record) or [`cancel`](Self::cancel) with its [`Ticket`].
 #[derive(Debug)]
 pub struct BreakerCore {
-    /// Mode, state, flags and generation: written under the lock, read without.
-    word: AtomicU64,
-    /// Failures in a row: written under the lock, read without.
-    streak: AtomicU32,
-    /// The end of the wait while open: written under the lock, read without.
-    open_until: AtomicU64,
+    published: Published,
     totals: Totals,
     machine: Mutex<Machine>,
+}
+
+/// What is written under the lock and read without. It has cache lines of its own: every call reads
+/// it, and the counters beside it change with every call.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Published {
+    /// Mode, state, flags and generation.
+    word: AtomicU64,
+    /// Failures in a row.
+    streak: AtomicU32,
+    /// The end of the wait while open.
+    open_until: AtomicU64,
 }
 
 /// One admitted call: which life of the breaker it belongs to.
@@ -97,9 +105,11 @@ impl BreakerCore {
     pub(super) fn from_checked(config: BreakerConfig) -> Self {
         let machine = Machine::new(config);
         BreakerCore {
-            word: AtomicU64::new(machine.word().0),
-            streak: AtomicU32::new(0),
-            open_until: AtomicU64::new(0),
+            published: Published {
+                word: AtomicU64::new(machine.word().0),
+                streak: AtomicU32::new(0),
+                open_until: AtomicU64::new(0),
+            },
             totals: Totals::default(),
             machine: Mutex::new(machine),
         }
@@ -118,7 +128,7 @@ impl BreakerCore {
     /// [`Refusal`] when open, when all probes are taken, and while isolated.
     pub fn admit(&self, now: MonoTime) -> Result<Ticket, Refusal> {
         if let Some(refusal) = self.refuse_quickly(now) {
-            self.totals.rejected.fetch_add(1, Ordering::Relaxed);
+            self.totals.rejected.fetch_add(1, Relaxed);
             return Err(refusal);
         }
         let mut machine = self.lock();
@@ -134,34 +144,37 @@ impl BreakerCore {
             }),
             Ok(None) => Ok(Ticket::call(word).started_at(now)),
             Err(refusal) => {
-                self.totals.rejected.fetch_add(1, Ordering::Relaxed);
+                self.totals.rejected.fetch_add(1, Relaxed);
                 Err(refusal)
             }
         }
     }
 
     /// Ends a call by its verdict. `now` may be the ticket's start where
-    /// [`Ticket::needs_end`] says so.
-    pub fn record(&self, ticket: Ticket, verdict: Verdict, now: MonoTime) {
+    /// [`Ticket::needs_end`] says so. Returns false for a result that came too late to count.
+    pub fn record(&self, ticket: Ticket, verdict: Verdict, now: MonoTime) -> bool {
         if ticket.kind == TicketKind::Unrecorded || self.record_quickly(ticket, verdict) {
-            return;
+            return true;
         }
         let mut machine = self.lock();
         machine.observe(now, &self.totals);
-        if ticket.generation == machine.generation() {
+        let in_time = ticket.generation == machine.generation();
+        if in_time {
             machine.record(ticket, verdict, now, &self.totals);
         } else {
-            self.totals.late_results.fetch_add(1, Ordering::Relaxed);
+            self.totals.late_results.fetch_add(1, Relaxed);
         }
         self.publish(&machine);
+        in_time
     }
 
-    /// Ends a call that was dropped before it had a result, by the configured rule.
-    pub fn cancel(&self, ticket: Ticket, now: MonoTime) {
+    /// Ends a call that was dropped before it had a result, by the configured rule. Returns false
+    /// where it was dropped too late to count.
+    pub fn cancel(&self, ticket: Ticket, now: MonoTime) -> bool {
         if ticket.kind == TicketKind::Unrecorded {
-            return;
+            return true;
         }
-        self.totals.cancelled.fetch_add(1, Ordering::Relaxed);
+        self.totals.cancelled.fetch_add(1, Relaxed);
         let rule = self.lock().config().cancel_rule();
         let failed = match rule {
             OnCancel::Ignore => false,
@@ -173,17 +186,17 @@ impl BreakerCore {
         } else {
             Verdict::Ignored
         };
-        self.record(ticket, verdict, now);
+        self.record(ticket, verdict, now)
     }
 
     /// Counts a panic; the shell records the failure.
     pub fn count_panic(&self) {
-        self.totals.panics.fetch_add(1, Ordering::Relaxed);
+        self.totals.panics.fetch_add(1, Relaxed);
     }
 
     /// Counts a panic of a listener.
     pub fn count_listener_panic(&self) {
-        self.totals.listener_panics.fetch_add(1, Ordering::Relaxed);
+        self.totals.listener_panics.fetch_add(1, Relaxed);
     }
 
     /// Changes the operator's mode. Leaving [`Mode::Isolated`], and entering or leaving the
@@ -233,6 +246,12 @@ impl BreakerCore {
         self.load().mode()
     }
 
+    /// Mode and automatic state at one moment, without letting time take effect.
+    pub(super) fn mode_and_state(&self) -> (Mode, State) {
+        let word = self.load();
+        (word.mode(), word.state())
+    }
+
     /// Everything at a moment, for health and metrics.
     pub fn snapshot(&self, now: MonoTime) -> BreakerSnapshot {
         let mut machine = self.lock();
@@ -273,7 +292,7 @@ impl BreakerCore {
         if word.mode() == Mode::Isolated {
             return Some(Refusal::isolated());
         }
-        let until = MonoTime::from_nanos(self.open_until.load(Ordering::Relaxed));
+        let until = MonoTime::from_nanos(self.published.open_until.load(Ordering::Relaxed));
         let waits = word.mode() == Mode::Auto && word.state() == State::Open && now < until;
         waits.then(|| Refusal::open(until.since(now)))
     }
@@ -284,27 +303,32 @@ impl BreakerCore {
         let quick = verdict == Verdict::Success
             && word.quick_success()
             && word.generation() == ticket.generation
-            && self.streak.load(Ordering::Acquire) == 0;
+            && self.published.streak.load(Ordering::Acquire) == 0;
         if quick {
-            self.totals.successes.fetch_add(1, Ordering::Relaxed);
+            self.totals.successes.fetch_add(1, Relaxed);
         }
         quick
     }
 
     fn load(&self) -> Word {
-        Word(self.word.load(Ordering::Acquire))
+        Word(self.published.word.load(Ordering::Acquire))
     }
 
     fn publish(&self, machine: &Machine) {
-        self.streak.store(machine.streak(), Ordering::Release);
+        // Written only where something changed: each write takes the line from all readers.
+        let published = &self.published;
+        let streak = machine.streak();
+        if published.streak.load(Ordering::Relaxed) != streak {
+            published.streak.store(streak, Ordering::Release);
+        }
         let until = machine.open_until().as_nanos();
-        if self.open_until.load(Ordering::Relaxed) != until {
-            self.open_until.store(until, Ordering::Relaxed);
+        if published.open_until.load(Ordering::Relaxed) != until {
+            published.open_until.store(until, Ordering::Relaxed);
         }
         // Last, so that whoever sees the new word sees what belongs to it.
         let word = machine.word().0;
-        if self.word.load(Ordering::Relaxed) != word {
-            self.word.store(word, Ordering::Release);
+        if published.word.load(Ordering::Relaxed) != word {
+            published.word.store(word, Ordering::Release);
         }
     }
 

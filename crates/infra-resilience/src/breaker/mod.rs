@@ -18,6 +18,7 @@ mod probes;
 mod registry;
 mod snapshot;
 mod state;
+mod telemetry;
 mod window;
 mod word;
 
@@ -30,6 +31,7 @@ use infra_core::{BoxFuture, Classify, Health, HealthCheck, SharedClock};
 use self::core::{BreakerCore, Ticket};
 use self::event::Listener;
 pub(crate) use self::permit::Guard;
+use self::telemetry::Telemetry;
 use crate::ConfigError;
 
 pub use builder::BreakerBuilder;
@@ -76,9 +78,16 @@ pub(crate) struct Shared {
     core: BreakerCore,
     clock: SharedClock,
     listener: Option<Listener>,
+    telemetry: Telemetry,
 }
 
 impl CircuitBreaker {
+    /// A breaker that metrics know from the beginning.
+    fn reported(self) -> Self {
+        self.shared.report_state();
+        self
+    }
+
     fn new(
         name: impl Into<Arc<str>>,
         core: BreakerCore,
@@ -92,6 +101,7 @@ impl CircuitBreaker {
                 core,
                 clock,
                 listener,
+                telemetry: Telemetry::new(),
             }),
         }
     }
@@ -247,10 +257,13 @@ impl Shared {
         }
         let admitted = self.core.admit(self.clock.now());
         self.deliver();
-        admitted.map_err(|refusal| Rejected {
-            name: self.name.clone(),
-            retry_after: refusal.retry_after,
-            isolated: refusal.isolated,
+        admitted.map_err(|refusal| {
+            self.telemetry.rejected(&self.name);
+            Rejected {
+                name: self.name.clone(),
+                retry_after: refusal.retry_after,
+                isolated: refusal.isolated,
+            }
         })
     }
 
@@ -260,13 +273,22 @@ impl Shared {
         } else {
             ticket.started
         };
-        self.core.record(ticket, verdict, now);
+        if !self.core.record(ticket, verdict, now) {
+            self.telemetry.late_result(&self.name);
+        }
         self.deliver();
     }
 
     fn cancel(&self, ticket: Ticket) {
-        self.core.cancel(ticket, self.clock.now());
+        if !self.core.cancel(ticket, self.clock.now()) {
+            self.telemetry.late_result(&self.name);
+        }
         self.deliver();
+    }
+
+    fn report_state(&self) {
+        let (mode, state) = self.core.mode_and_state();
+        self.telemetry.state(&self.name, mode, state);
     }
 
     /// Delivers what is queued, in order, unless another thread, or a caller further up this
@@ -283,6 +305,8 @@ impl Shared {
             };
             let told = catch_unwind(AssertUnwindSafe(|| {
                 event::log(&event);
+                self.telemetry.change(&self.name, change);
+                self.report_state();
                 if let Some(listener) = &self.listener {
                     listener(&event);
                 }

@@ -61,7 +61,7 @@ impl RegistryBuilder {
         self
     }
 
-    /// Also removes breakers that nobody has asked for in this time. Each request looks at two
+    /// Also removes breakers that nobody has asked for in this time. Each request looks at four
     /// entries, so the work never comes in bursts.
     #[must_use]
     pub fn idle_after(mut self, idle: Duration) -> Self {

@@ -70,7 +70,9 @@ pub struct BreakerCounts {
     pub listener_panics: u64,
 }
 
+/// On cache lines of its own: it changes with every call.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(super) struct Totals {
     pub(super) successes: AtomicU64,
     pub(super) failures: AtomicU64,

@@ -1,26 +1,43 @@
 //! Rate limits: smooth or strict, several at once, weighted, with waiting in order.
 //!
 //! # Layout
-//! - [`RateLimiter`]: the shared handle. `quota` holds the state machines without I/O.
+//! - [`RateLimiter`]: the shared handle; [`RateLimiterBuilder`] makes one.
 //! - [`Quota`]: how much may pass in how much time.
+//! - [`Reservation`]: weight that is given back where it was not used.
 //! - [`RateLimiterRegistry`]: one limiter per key, bounded.
+//! - `meters`, `gcra`, `strict`: the state machines without I/O. A limiter with one smooth quota
+//!   is one atomic word; all others are behind a lock.
 
+mod builder;
+mod gcra;
+mod meters;
 mod quota;
 mod registry;
+mod reservation;
+mod strict;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{Clock, Deadline, MonoTime, SharedClock, SystemClock};
+use infra_core::{Clock, Deadline, MonoTime, SharedClock};
 
-use self::quota::Meter;
+use self::builder::check_quotas;
+use self::meters::Meters;
 use crate::call_error::{CallError, RejectedBy, Rejection};
-use crate::config_error::{self as check, ConfigError};
-use crate::turnstile::{Gate, Refused, Scarce, Take, Taking, Turnstile};
+use crate::config_error::ConfigError;
+use crate::telemetry::Count;
+use crate::turnstile::{Gate, Refused, Taking, Turnstile};
 
+pub use builder::RateLimiterBuilder;
 pub use quota::Quota;
 pub use registry::{RateLimiterRegistry, RateLimiterRegistryBuilder};
+pub use reservation::Reservation;
+
+/// How long the gate closes where an answer says no more than its status. 429: too many requests.
+const PAUSE_AFTER_429: Duration = Duration::from_secs(1);
+/// 418: the address is banned; the shortest ban of those exchanges that use it.
+const PAUSE_AFTER_418: Duration = Duration::from_secs(120);
 
 /// A rate limiter. Clones share one state.
 ///
@@ -49,114 +66,13 @@ pub(crate) struct Shared {
     turnstile: Turnstile<Meters>,
     max_wait: Option<Duration>,
     clock: SharedClock,
-}
-
-/// All quotas of a limiter, and the gate that the other side can close.
-#[derive(Debug)]
-pub(crate) struct Meters {
-    meters: Vec<Meter>,
-    closed_until: MonoTime,
-}
-
-impl Scarce for Meters {
-    fn try_take(&mut self, weight: u32, now: MonoTime) -> Take {
-        let mut wait = self.closed_until.since(now);
-        for meter in &mut self.meters {
-            match meter.wait(weight, now) {
-                Some(needed) => wait = wait.max(needed),
-                None => return Take::TooHeavy,
-            }
-        }
-        if !wait.is_zero() {
-            return Take::Wait(Some(wait));
-        }
-        for meter in &mut self.meters {
-            meter.take(weight, now);
-        }
-        Take::Taken
-    }
-}
-
-/// The settings of a [`RateLimiter`].
-#[derive(Clone)]
-pub struct RateLimiterBuilder {
-    name: Arc<str>,
-    quotas: Vec<Quota>,
-    queue: u32,
-    max_wait: Option<Duration>,
-    clock: Option<SharedClock>,
-}
-
-impl RateLimiterBuilder {
-    /// Adds a quota. A call passes when all quotas have room for it.
-    #[must_use]
-    pub fn quota(mut self, quota: Quota) -> Self {
-        self.quotas.push(quota);
-        self
-    }
-
-    /// How many calls may wait; 1,024 unless set.
-    #[must_use]
-    pub fn queue(mut self, calls: u32) -> Self {
-        self.queue = calls;
-        self
-    }
-
-    /// How long a call may wait; a call that would have to wait longer is refused, at once where
-    /// that is known. No limit unless set.
-    #[must_use]
-    pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.max_wait = Some(wait);
-        self
-    }
-
-    /// The clock to live by; the system's unless set.
-    #[must_use]
-    pub fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = Some(clock);
-        self
-    }
-
-    /// Checks the settings and builds the limiter.
-    ///
-    /// # Errors
-    /// [`ConfigError`] without any quota, and naming the setting and value that cannot work.
-    pub fn build(self) -> Result<RateLimiter, ConfigError> {
-        check_quotas(&self.quotas)?;
-        if let Some(wait) = self.max_wait {
-            check::positive("max_wait", wait)?;
-        }
-        let name = self.name.clone();
-        Ok(self.made(name))
-    }
-
-    /// The limiter by settings that have been checked.
-    fn made(self, name: Arc<str>) -> RateLimiter {
-        let meters = Meters {
-            meters: self.quotas.iter().copied().map(Meter::new).collect(),
-            closed_until: MonoTime::ZERO,
-        };
-        RateLimiter {
-            shared: Arc::new(Shared {
-                name,
-                turnstile: Turnstile::new(meters, self.queue),
-                max_wait: self.max_wait,
-                clock: self.clock.unwrap_or_else(SystemClock::shared),
-            }),
-        }
-    }
+    rejected: Count,
 }
 
 impl RateLimiter {
     /// Starts the settings of a limiter whose name appears in errors.
     pub fn builder(name: impl Into<Arc<str>>) -> RateLimiterBuilder {
-        RateLimiterBuilder {
-            name: name.into(),
-            quotas: Vec::new(),
-            queue: 1_024,
-            max_wait: None,
-            clock: None,
-        }
+        RateLimiterBuilder::new(name.into())
     }
 
     /// Makes the call when there is room for one unit of weight, waiting in order.
@@ -178,9 +94,31 @@ impl RateLimiter {
     /// [`Rejection`] with the time until there is room, where nobody else is waiting for it; a
     /// weight above what a quota can ever hold is a permanent error.
     pub fn try_acquire(&self, weight: u32) -> Result<(), Rejection> {
-        let now = self.shared.clock.now();
+        self.try_take(weight, self.shared.clock.now())
+    }
+
+    fn try_take(&self, weight: u32, now: MonoTime) -> Result<(), Rejection> {
         let taken = self.shared.turnstile.try_take(weight, now);
         taken.map_err(|refused| self.shared.rejection(refused))
+    }
+
+    /// Like [`try_acquire`](Self::try_acquire), to be given back where it is not used.
+    ///
+    /// # Errors
+    /// [`Rejection`] as for [`try_acquire`](Self::try_acquire).
+    pub fn try_reserve(&self, weight: u32) -> Result<Reservation, Rejection> {
+        let now = self.shared.clock.now();
+        self.try_take(weight, now)?;
+        Ok(Reservation::new(self.clone(), weight, now))
+    }
+
+    /// Like [`acquire`](Self::acquire), to be given back where it is not used. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Rejection`] as for [`acquire`](Self::acquire).
+    pub async fn reserve(&self, weight: u32) -> Result<Reservation, Rejection> {
+        let taken = self.take(weight, Deadline::NEVER).await?;
+        Ok(Reservation::new(self.clone(), weight, taken))
     }
 
     /// Takes `weight`, waiting for it behind those who came before. Cancel safe: a dropped wait
@@ -197,38 +135,54 @@ impl RateLimiter {
     /// # Errors
     /// [`Rejection`] when the queue is full, the wait too long or the weight too much.
     pub async fn acquire_until(&self, weight: u32, deadline: Deadline) -> Result<(), Rejection> {
+        self.take(weight, deadline).await.map(drop)
+    }
+
+    /// Takes `weight` and says when.
+    pub(crate) async fn take(
+        &self,
+        weight: u32,
+        deadline: Deadline,
+    ) -> Result<MonoTime, Rejection> {
         let shared = &*self.shared;
-        let taking = Taking::new(shared, weight, shared.give_up(deadline));
+        let taking = Taking::new(shared, weight, deadline);
         taking.await.map_err(|refused| shared.rejection(refused))
     }
 
-    /// Gives back `weight` that was taken for a call that was not made after all.
+    /// Gives back `weight` that was just taken, within the period of a strict quota at least, for
+    /// a call that was not made after all. Where more time passes in between, a [`Reservation`]
+    /// knows how much of it is still owed.
     pub fn refund(&self, weight: u32) {
-        self.shared.turnstile.change(|meters| {
-            for meter in &mut meters.meters {
-                meter.refund(weight);
-            }
-        });
+        self.give_back(weight, None);
     }
 
     /// Takes note of the weight that the other side says was used in the current period (such as
     /// a `used-weight` header). Strict quotas count at least that.
     pub fn observe(&self, used_weight: u32) {
         let now = self.shared.clock.now();
-        self.shared.turnstile.change(|meters| {
-            for meter in &mut meters.meters {
-                meter.observe(used_weight, now);
-            }
-        });
+        let meters = &self.shared.turnstile;
+        meters.change(|meters, _| meters.observe(used_weight, now));
+    }
+
+    /// Takes note of the status of an answer: 429 (too many requests) and 418 (banned) close the
+    /// gate for as long as the answer asks for, or for 1 s and 2 minutes where it does not say.
+    /// Returns whether the status was one of them.
+    pub fn observe_status(&self, status: u16, retry_after: Option<Duration>) -> bool {
+        let pause = match status {
+            429 => PAUSE_AFTER_429,
+            418 => PAUSE_AFTER_418,
+            _ => return false,
+        };
+        self.close_for(retry_after.unwrap_or(pause));
+        true
     }
 
     /// Lets nothing pass for so long: the other side said so (HTTP 429 or 418 with Retry-After).
     /// A shorter wish than an earlier one changes nothing.
     pub fn close_for(&self, wait: Duration) {
         let until = self.shared.clock.now().plus(wait);
-        self.shared.turnstile.change(|meters| {
-            meters.closed_until = meters.closed_until.max(until);
-        });
+        let meters = &self.shared.turnstile;
+        meters.change(|meters, _| meters.close_until(until));
     }
 
     /// Exchanges the quotas while calls are waiting. What was used stays used: a change never
@@ -239,14 +193,22 @@ impl RateLimiter {
     pub fn set_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
         check_quotas(quotas)?;
         let now = self.shared.clock.now();
-        self.shared.turnstile.change(|meters| {
-            let mut old = std::mem::take(&mut meters.meters).into_iter();
-            meters.meters = quotas
-                .iter()
-                .map(|quota| Meter::replacing(old.next(), *quota, now))
-                .collect();
-        });
+        let meters = &self.shared.turnstile;
+        meters.change(|meters, lent| meters.exchange(quotas, lent, now));
         Ok(())
+    }
+
+    /// Gives back what was taken at that time, or just now.
+    pub(crate) fn give_back(&self, weight: u32, taken: Option<MonoTime>) {
+        let now = self.shared.clock.now();
+        let meters = &self.shared.turnstile;
+        meters.change(|meters, _| meters.refund(weight, taken, now));
+    }
+
+    fn overdraw(&self, weight: u32) {
+        let now = self.shared.clock.now();
+        let meters = &self.shared.turnstile;
+        meters.change(|meters, _| meters.overdraw(weight, now));
     }
 
     /// How many calls wait.
@@ -268,17 +230,11 @@ impl RateLimiter {
     fn is_alone_and_fresh(&self) -> bool {
         let now = self.shared.clock.now();
         Arc::strong_count(&self.shared) == 1
-            && self.shared.turnstile.change(|meters| {
-                meters.closed_until <= now && meters.meters.iter_mut().all(|m| m.is_fresh(now))
-            })
+            && self
+                .shared
+                .turnstile
+                .change(|meters, _| meters.is_fresh(now))
     }
-}
-
-fn check_quotas(quotas: &[Quota]) -> Result<(), ConfigError> {
-    if quotas.is_empty() {
-        return Err(ConfigError::new("quota", "none is set, must be at least 1"));
-    }
-    quotas.iter().try_for_each(Quota::check)
 }
 
 impl Gate for Shared {
@@ -289,32 +245,19 @@ impl Gate for Shared {
     fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
+    fn max_wait(&self) -> Option<Duration> {
+        self.max_wait
+    }
 }
 
 impl Shared {
-    pub(crate) fn give_up(&self, deadline: Deadline) -> Deadline {
-        let own = self.max_wait.map_or(Deadline::NEVER, |wait| {
-            Deadline::after(self.clock.now(), wait)
-        });
-        own.earlier(deadline)
-    }
-
     pub(crate) fn rejection(&self, refused: Refused) -> Rejection {
-        Rejection {
+        let rejection = Rejection {
             retry_after: refused.retry_after,
             ..Rejection::new(RejectedBy::RateLimiter, &self.name, refused.reason)
-        }
-    }
-}
-
-impl fmt::Debug for RateLimiterBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimiterBuilder")
-            .field("name", &self.name)
-            .field("quotas", &self.quotas)
-            .field("queue", &self.queue)
-            .field("max_wait", &self.max_wait)
-            .finish_non_exhaustive()
+        };
+        self.rejected.rejection(&rejection);
+        rejection
     }
 }
 

@@ -10,11 +10,11 @@ mod presets;
 mod registry;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use infra_core::{Classify, Deadline, SharedClock};
+use infra_core::{Classify, Deadline, MonoTime, SharedClock};
 
 use crate::breaker::{CircuitBreaker, Verdict};
 use crate::bulkhead::Bulkhead;
@@ -22,6 +22,7 @@ use crate::call_error::CallError;
 use crate::config_error::ConfigError;
 use crate::hedge::Hedge;
 use crate::limit::RateLimiter;
+use crate::priority::Priority;
 use crate::retry::{Retry, RetryError};
 use crate::timeout::{TimeLimit, TimedOut, timeout};
 
@@ -103,13 +104,13 @@ impl Pipeline {
         Fut: Future<Output = Result<T, E>>,
     {
         let layers = self.layers();
+        let paid = Turn::default();
         if let Some(limiter) = &layers.limiter {
-            limiter.acquire(1).await?;
+            paid.put(limiter.take(1, Deadline::NEVER).await?);
         }
         let Some(total) = layers.total else {
-            return layers.repeat(&operation, &AtomicBool::new(true)).await;
+            return layers.repeat(&operation, &paid).await;
         };
-        let paid = AtomicBool::new(true);
         let limited = timeout(&layers.clock, total, layers.repeat(&operation, &paid));
         match limited.named(TimeLimit::Total).await {
             Ok(result) => result,
@@ -153,13 +154,31 @@ impl Pipeline {
     }
 }
 
+/// When a turn at the rate limiter was got that no attempt has used yet. Never a moment that no
+/// clock reaches.
+struct Turn(AtomicU64);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Turn(AtomicU64::new(MonoTime::NEVER.as_nanos()))
+    }
+}
+
+impl Turn {
+    fn put(&self, taken: MonoTime) {
+        self.0.store(taken.as_nanos(), Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Option<MonoTime> {
+        let nanos = self.0.swap(MonoTime::NEVER.as_nanos(), Ordering::Relaxed);
+        let taken = MonoTime::from_nanos(nanos);
+        (taken != MonoTime::NEVER).then_some(taken)
+    }
+}
+
 impl Layers {
-    /// `paid`: whether the next attempt has passed the rate limiter already.
-    async fn repeat<T, E, F, Fut>(
-        &self,
-        operation: &F,
-        paid: &AtomicBool,
-    ) -> Result<T, CallError<E>>
+    /// `paid`: the turn at the rate limiter that the first attempt has got already.
+    async fn repeat<T, E, F, Fut>(&self, operation: &F, paid: &Turn) -> Result<T, CallError<E>>
     where
         E: Classify + fmt::Display,
         F: Fn() -> Fut,
@@ -172,11 +191,7 @@ impl Layers {
         attempts.await.map_err(|error| self.flatten(error))
     }
 
-    async fn hedged<T, E, F, Fut>(
-        &self,
-        operation: &F,
-        paid: &AtomicBool,
-    ) -> Result<T, CallError<E>>
+    async fn hedged<T, E, F, Fut>(&self, operation: &F, paid: &Turn) -> Result<T, CallError<E>>
     where
         E: Classify,
         F: Fn() -> Fut,
@@ -189,11 +204,7 @@ impl Layers {
     }
 
     /// One attempt and its turn at the rate limiter, given back if nothing was sent.
-    async fn attempt<T, E, F, Fut>(
-        &self,
-        operation: &F,
-        paid: &AtomicBool,
-    ) -> Result<T, CallError<E>>
+    async fn attempt<T, E, F, Fut>(&self, operation: &F, paid: &Turn) -> Result<T, CallError<E>>
     where
         E: Classify,
         F: Fn() -> Fut,
@@ -202,12 +213,13 @@ impl Layers {
         let Some(limiter) = &self.limiter else {
             return self.guarded(operation).await;
         };
-        if !paid.swap(false, Ordering::Relaxed) {
-            limiter.acquire(1).await?;
-        }
+        let taken = match paid.take() {
+            Some(taken) => taken,
+            None => limiter.take(1, Deadline::NEVER).await?,
+        };
         let result = self.guarded(operation).await;
         if let Err(CallError::Rejected(_)) = &result {
-            limiter.refund(1);
+            limiter.give_back(1, Some(taken));
         }
         result
     }
@@ -236,7 +248,7 @@ impl Layers {
     {
         // The wait is bounded by the total time: that limit drops this whole future.
         let _place = match &self.bulkhead {
-            Some(bulkhead) => Some(bulkhead.enter(Deadline::NEVER).await?),
+            Some(bulkhead) => Some(bulkhead.enter(Priority::Normal, Deadline::NEVER).await?),
             None => None,
         };
         let Some(limit) = self.attempt else {

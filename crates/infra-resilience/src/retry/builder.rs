@@ -186,6 +186,7 @@ impl RetryBuilder {
         Ok(Retry {
             policy: Arc::new(self.policy),
             clock: self.clock.unwrap_or_else(SystemClock::shared),
+            telemetry: Arc::default(),
         })
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod ext;
 mod run;
 pub mod schedule;
+mod telemetry;
 mod terms;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use infra_core::{Classify, MonoTime, SharedClock};
 use self::builder::Policy;
 pub(crate) use self::run::Judged;
 use self::run::Run;
+use self::telemetry::Telemetry;
 use crate::breaker::{BreakerError, CircuitBreaker, Verdict};
 use crate::call_error::CallError;
 
@@ -72,6 +74,7 @@ pub use terms::{RetryState, RetryWhen, Stop, Wait};
 pub struct Retry {
     policy: Arc<Policy>,
     clock: SharedClock,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Retry {

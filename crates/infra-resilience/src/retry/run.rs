@@ -127,6 +127,7 @@ impl Retry {
             attempt = schedule.failures(),
             "retry_budget_exhausted"
         );
+        self.telemetry.budget_exhausted(self.policy.name.as_ref());
         Step::Stop(StopReason::BudgetExhausted)
     }
 
@@ -139,6 +140,7 @@ impl Retry {
             error: error.map(|error| error as &dyn fmt::Display),
         };
         attempt.log();
+        self.telemetry.retry(self.policy.name.as_ref());
         if let Some(listener) = &self.policy.before_sleep {
             listener(&attempt);
         }
@@ -146,7 +148,7 @@ impl Retry {
 }
 
 impl Judged {
-    pub(super) fn by_class<T, E: Classify>(result: &Result<T, E>, idempotent: bool) -> Self {
+    pub(crate) fn by_class<T, E: Classify>(result: &Result<T, E>, idempotent: bool) -> Self {
         let Err(error) = result else {
             return Judged::plain(Decision::Stop);
         };

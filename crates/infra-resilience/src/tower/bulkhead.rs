@@ -10,14 +10,17 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::queued::{Admission, Queued};
 use crate::bulkhead::{Bulkhead, Place, Shared};
-use crate::call_error::CallError;
+use crate::call_error::{CallError, Rejection};
+use crate::priority::Priority;
 use crate::turnstile::Taking;
 
 /// Puts a bulkhead around services. All of them share the one limit.
 #[derive(Debug, Clone)]
 pub struct BulkheadLayer {
     bulkhead: Bulkhead,
+    priority: Priority,
 }
 
 /// A service behind a bulkhead. It is cloned per call, because a call that waits in the queue
@@ -26,12 +29,24 @@ pub struct BulkheadLayer {
 pub struct BulkheadService<S> {
     inner: S,
     bulkhead: Bulkhead,
+    priority: Priority,
 }
 
 impl BulkheadLayer {
     /// A layer over `bulkhead`; keep a clone of it to look at and to resize.
     pub fn new(bulkhead: Bulkhead) -> Self {
-        BulkheadLayer { bulkhead }
+        BulkheadLayer {
+            bulkhead,
+            priority: Priority::Normal,
+        }
+    }
+
+    /// How much the calls of the services under this layer matter; normal unless set. Layers of
+    /// different priority may share one bulkhead.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
     }
 }
 
@@ -41,6 +56,7 @@ impl<S> Layer<S> for BulkheadLayer {
         BulkheadService {
             inner,
             bulkhead: self.bulkhead.clone(),
+            priority: self.priority,
         }
     }
 }
@@ -58,29 +74,35 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let unready = self.inner.clone();
-        let service = std::mem::replace(&mut self.inner, unready);
         let shared = self.bulkhead.shared().clone();
-        let give_up = shared.give_up(Deadline::NEVER);
+        let taking = Taking::new(shared, self.priority, Deadline::NEVER);
         BulkheadFuture {
-            shared: shared.clone(),
-            waiting: Some((service, request)),
-            taking: Taking::new(shared, 1, give_up),
-            place: None,
-            future: None,
+            queued: Queued::new(Admit(taking), &mut self.inner, request),
         }
+    }
+}
+
+/// The wait for a place.
+struct Admit(Taking<Arc<Shared>>);
+
+impl Admission for Admit {
+    type Held = Place<Arc<Shared>>;
+
+    fn poll_admit(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::Held, Rejection>> {
+        let taken = ready!(Pin::new(&mut self.0).poll(cx));
+        let shared = self.0.gate();
+        Poll::Ready(match taken {
+            Ok(_) => Ok(Place::taken(shared.clone())),
+            Err(refused) => Err(shared.rejection(refused)),
+        })
     }
 }
 
 pin_project! {
     /// The future of [`BulkheadService`].
     pub struct BulkheadFuture<S, Req, F> {
-        shared: Arc<Shared>,
-        waiting: Option<(S, Req)>,
-        taking: Taking<Arc<Shared>>,
         #[pin]
-        future: Option<F>,
-        place: Option<Place<Arc<Shared>>>,
+        queued: Queued<Admit, S, Req, F>,
     }
 }
 
@@ -91,28 +113,7 @@ where
     type Output = Result<S::Response, CallError<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Some((mut service, request)) = this.waiting.take() {
-            match Pin::new(&mut *this.taking).poll(cx) {
-                Poll::Ready(Ok(())) => {
-                    *this.place = Some(Place::taken(this.shared.clone()));
-                    this.future.set(Some(service.call(request)));
-                }
-                Poll::Ready(Err(refused)) => {
-                    return Poll::Ready(Err(this.shared.rejection(refused).into()));
-                }
-                Poll::Pending => {
-                    *this.waiting = Some((service, request));
-                    return Poll::Pending;
-                }
-            }
-        }
-        let Some(future) = this.future.as_mut().as_pin_mut() else {
-            return Poll::Pending;
-        };
-        let result = ready!(future.poll(cx));
-        *this.place = None;
-        Poll::Ready(result)
+        self.project().queued.poll_with(cx, |place, _| drop(place))
     }
 }
 

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use infra_core::Deadline;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::call_error::CallError;
+use super::queued::{Admission, Queued};
+use crate::call_error::{CallError, Rejection};
 use crate::limit::{RateLimiter, Shared};
 use crate::turnstile::Taking;
 
@@ -18,6 +19,7 @@ use crate::turnstile::Taking;
 #[derive(Debug, Clone)]
 pub struct RateLimitLayer {
     limiter: RateLimiter,
+    weight: u32,
 }
 
 /// A service behind a rate limiter. It is cloned per call, because a call that waits for its turn
@@ -26,12 +28,21 @@ pub struct RateLimitLayer {
 pub struct RateLimitService<S> {
     inner: S,
     limiter: RateLimiter,
+    weight: u32,
 }
 
 impl RateLimitLayer {
     /// A layer over `limiter`; each call takes one unit of weight.
     pub fn new(limiter: RateLimiter) -> Self {
-        RateLimitLayer { limiter }
+        RateLimitLayer { limiter, weight: 1 }
+    }
+
+    /// How much each call of the services under this layer takes; 1 unless set. Layers of
+    /// different weight may share one limiter.
+    #[must_use]
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
     }
 }
 
@@ -41,6 +52,7 @@ impl<S> Layer<S> for RateLimitLayer {
         RateLimitService {
             inner,
             limiter: self.limiter.clone(),
+            weight: self.weight,
         }
     }
 }
@@ -58,27 +70,32 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let unready = self.inner.clone();
-        let service = std::mem::replace(&mut self.inner, unready);
         let shared = self.limiter.shared().clone();
-        let give_up = shared.give_up(Deadline::NEVER);
+        let taking = Taking::new(shared, self.weight, Deadline::NEVER);
         RateLimitFuture {
-            shared: shared.clone(),
-            waiting: Some((service, request)),
-            taking: Taking::new(shared, 1, give_up),
-            future: None,
+            queued: Queued::new(Admit(taking), &mut self.inner, request),
         }
+    }
+}
+
+/// The wait for a turn.
+struct Admit(Taking<Arc<Shared>>);
+
+impl Admission for Admit {
+    type Held = ();
+
+    fn poll_admit(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        let taken = ready!(Pin::new(&mut self.0).poll(cx));
+        let refusal = |refused| self.0.gate().rejection(refused);
+        Poll::Ready(taken.map(drop).map_err(refusal))
     }
 }
 
 pin_project! {
     /// The future of [`RateLimitService`].
     pub struct RateLimitFuture<S, Req, F> {
-        shared: Arc<Shared>,
-        waiting: Option<(S, Req)>,
-        taking: Taking<Arc<Shared>>,
         #[pin]
-        future: Option<F>,
+        queued: Queued<Admit, S, Req, F>,
     }
 }
 
@@ -89,23 +106,7 @@ where
     type Output = Result<S::Response, CallError<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Some((mut service, request)) = this.waiting.take() {
-            match Pin::new(&mut *this.taking).poll(cx) {
-                Poll::Ready(Ok(())) => this.future.set(Some(service.call(request))),
-                Poll::Ready(Err(refused)) => {
-                    return Poll::Ready(Err(this.shared.rejection(refused).into()));
-                }
-                Poll::Pending => {
-                    *this.waiting = Some((service, request));
-                    return Poll::Pending;
-                }
-            }
-        }
-        match this.future.as_pin_mut() {
-            Some(future) => future.poll(cx),
-            None => Poll::Pending,
-        }
+        self.project().queued.poll_with(cx, |(), _| ())
     }
 }
 

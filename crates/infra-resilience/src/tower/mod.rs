@@ -25,16 +25,32 @@
 //! # Ok(()) }
 //! ```
 
+mod adaptive;
+mod attempt;
 mod breaker;
 mod bulkhead;
+mod chaos;
+mod fallback;
 mod flat;
+mod hedge;
 mod limit;
+#[cfg(feature = "tower-retry")]
+mod policy;
+mod queued;
 mod retry;
+mod throttle;
 mod timeout;
 
+pub use adaptive::{AdaptiveFuture, AdaptiveLayer, AdaptiveService};
 pub use breaker::{BreakerFuture, BreakerLayer, BreakerService};
 pub use bulkhead::{BulkheadFuture, BulkheadLayer, BulkheadService};
+pub use chaos::{ChaosFuture, ChaosLayer, ChaosService};
+pub use fallback::{FallbackFuture, FallbackLayer, FallbackService};
 pub use flat::{FlatErrorFuture, FlatErrorLayer, FlatErrorService};
+pub use hedge::{HedgeFuture, HedgeLayer, HedgeService};
 pub use limit::{RateLimitFuture, RateLimitLayer, RateLimitService};
+#[cfg(feature = "tower-retry")]
+pub use policy::{BudgetAdapter, PolicySleep, RetryPolicy};
 pub use retry::{RetryFuture, RetryLayer, RetryService};
+pub use throttle::{ThrottleFuture, ThrottleLayer, ThrottleService};
 pub use timeout::{TimeoutFuture, TimeoutLayer, TimeoutService};

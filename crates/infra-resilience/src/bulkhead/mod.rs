@@ -1,6 +1,8 @@
 //! A limit on how many calls run at the same time, so that one slow backend cannot take
 //! everything.
 
+mod places;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +12,11 @@ use infra_core::{Clock, Deadline, MonoTime, SharedClock, SystemClock};
 
 use crate::call_error::{CallError, RejectedBy, Rejection};
 use crate::config_error::{self as check, ConfigError};
-use crate::turnstile::{Gate, Refused, Scarce, Take, Taking, Turnstile};
+use crate::priority::Priority;
+use crate::telemetry::Count;
+use crate::turnstile::{Gate, Refused, Taking, Turnstile};
+
+use self::places::{MAX_PLACES, Places, SharedPlaces, Shares};
 
 /// A bulkhead. Clones share one limit.
 ///
@@ -33,26 +39,12 @@ pub struct Bulkhead {
 
 pub(crate) struct Shared {
     name: Arc<str>,
-    turnstile: Turnstile<Places>,
+    turnstile: Turnstile<SharedPlaces>,
     max_wait: Duration,
     clock: SharedClock,
-}
-
-#[derive(Debug)]
-pub(crate) struct Places {
-    max: u32,
-    taken: u32,
-}
-
-impl Scarce for Places {
-    fn try_take(&mut self, _weight: u32, _now: MonoTime) -> Take {
-        if self.taken < self.max {
-            self.taken += 1;
-            Take::Taken
-        } else {
-            Take::Wait(None)
-        }
-    }
+    /// Of what piece this is the limit.
+    by: RejectedBy,
+    rejected: Count,
 }
 
 /// The settings of a [`Bulkhead`]: 25 calls, no queue.
@@ -62,21 +54,34 @@ pub struct BulkheadBuilder {
     max: u32,
     queue: u32,
     max_wait: Duration,
+    shares: Vec<(Priority, f64)>,
+    by: RejectedBy,
     clock: Option<SharedClock>,
 }
 
 impl BulkheadBuilder {
-    /// How many calls run at the same time, 1 or more.
+    /// How many calls run at the same time, 1 to 2,147,483,647.
     #[must_use]
     pub fn max_concurrent(mut self, calls: u32) -> Self {
         self.max = calls;
         self
     }
 
-    /// How many calls may wait for a place, and how long each. First come, first served.
+    /// How many calls may wait for a place, and how long each. The more important first, then
+    /// first come, first served. In a full queue a call takes the place of the last one that is
+    /// less important.
     #[must_use]
     pub fn queue(mut self, calls: u32, max_wait: Duration) -> Self {
         (self.queue, self.max_wait) = (calls, max_wait);
+        self
+    }
+
+    /// Up to which share of the places (above 0, at most 1) calls of `priority` may go; the whole
+    /// unless set. With `Low` at 0.5, half of the places are kept for what matters more. No share
+    /// may be above that of a more important priority.
+    #[must_use]
+    pub fn share(mut self, priority: Priority, share: f64) -> Self {
+        self.shares.push((priority, share));
         self
     }
 
@@ -87,25 +92,35 @@ impl BulkheadBuilder {
         self
     }
 
+    /// Says of what piece this is the limit.
+    pub(crate) fn named_by(mut self, by: RejectedBy) -> Self {
+        self.by = by;
+        self
+    }
+
     /// Checks the settings and builds the bulkhead.
     ///
     /// # Errors
     /// [`ConfigError`] naming the setting and its value where one cannot work.
     pub fn build(self) -> Result<Bulkhead, ConfigError> {
-        check::count("max_concurrent", self.max, u32::MAX)?;
+        check::count("max_concurrent", self.max, MAX_PLACES)?;
         if self.queue > 0 {
             check::positive("queue", self.max_wait)?;
         }
-        let places = Places {
-            max: self.max,
-            taken: 0,
-        };
+        let mut shares = Shares::default();
+        for (priority, share) in self.shares {
+            shares.set(priority, share)?;
+        }
+        shares.check()?;
+        let places = SharedPlaces::new(self.max, shares);
         Ok(Bulkhead {
             shared: Arc::new(Shared {
                 name: self.name,
-                turnstile: Turnstile::new(places, self.queue),
+                turnstile: Turnstile::new(places, shares, self.queue),
                 max_wait: self.max_wait,
                 clock: self.clock.unwrap_or_else(SystemClock::shared),
+                by: self.by,
+                rejected: Count::new(),
             }),
         })
     }
@@ -119,6 +134,8 @@ impl Bulkhead {
             max: 25,
             queue: 0,
             max_wait: Duration::ZERO,
+            shares: Vec::new(),
+            by: RejectedBy::Bulkhead,
             clock: None,
         }
     }
@@ -151,7 +168,24 @@ impl Bulkhead {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let _place = self.enter(deadline).await?;
+        let _place = self.enter(Priority::Normal, deadline).await?;
+        operation().await.map_err(CallError::Inner)
+    }
+
+    /// Like [`call`](Self::call) for a call that matters more or less than others.
+    ///
+    /// # Errors
+    /// [`CallError::Rejected`] without having called `operation`, or its own error.
+    pub async fn call_as<T, E, F, Fut>(
+        &self,
+        priority: Priority,
+        operation: F,
+    ) -> Result<T, CallError<E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let _place = self.enter(priority, Deadline::NEVER).await?;
         operation().await.map_err(CallError::Inner)
     }
 
@@ -160,7 +194,16 @@ impl Bulkhead {
     /// # Errors
     /// [`Rejection`] when all places are taken, or others are waiting for one.
     pub fn try_acquire(&self) -> Result<BulkheadPermit, Rejection> {
-        self.shared.try_enter()?;
+        self.try_acquire_as(Priority::Normal)
+    }
+
+    /// Takes a place at once for a call of that priority.
+    ///
+    /// # Errors
+    /// [`Rejection`] when all places that it may take are taken, or others that matter as much are
+    /// waiting for one.
+    pub fn try_acquire_as(&self, priority: Priority) -> Result<BulkheadPermit, Rejection> {
+        self.shared.try_enter(priority)?;
         Ok(BulkheadPermit(self.clone()))
     }
 
@@ -169,7 +212,20 @@ impl Bulkhead {
     /// # Errors
     /// [`Rejection`] when the queue is full, or the wait was too long.
     pub async fn acquire(&self, deadline: Deadline) -> Result<BulkheadPermit, Rejection> {
-        let place = self.enter(deadline).await?;
+        self.acquire_as(Priority::Normal, deadline).await
+    }
+
+    /// Like [`acquire`](Self::acquire) for a call of that priority.
+    ///
+    /// # Errors
+    /// [`Rejection`] when the queue is full, the wait was too long, or a more important call took
+    /// the place in the queue.
+    pub async fn acquire_as(
+        &self,
+        priority: Priority,
+        deadline: Deadline,
+    ) -> Result<BulkheadPermit, Rejection> {
+        let place = self.enter(priority, deadline).await?;
         std::mem::forget(place);
         Ok(BulkheadPermit(self.clone()))
     }
@@ -178,16 +234,26 @@ impl Bulkhead {
     /// admitted until there are fewer. More places are taken by those who wait, in their order.
     ///
     /// # Errors
-    /// [`ConfigError`] for a limit of zero.
+    /// [`ConfigError`] for a limit of zero, or above 2,147,483,647.
     pub fn resize(&self, max: u32) -> Result<(), ConfigError> {
-        check::count("max_concurrent", max, u32::MAX)?;
-        self.shared.turnstile.change(|places| places.max = max);
+        check::count("max_concurrent", max, MAX_PLACES)?;
+        self.shared
+            .turnstile
+            .change(|shared, _| shared.places.max = max);
         Ok(())
+    }
+
+    /// How many calls may run.
+    pub fn max_concurrent(&self) -> u32 {
+        self.shared.turnstile.read(|shared| shared.places.max)
     }
 
     /// How many calls run.
     pub fn in_flight(&self) -> u32 {
-        self.shared.turnstile.read(|places| places.taken)
+        match self.shared.turnstile.lent() {
+            Some(word) => Places::of(word).taken,
+            None => self.shared.turnstile.read(|shared| shared.places.taken),
+        }
     }
 
     /// How many calls wait.
@@ -200,14 +266,22 @@ impl Bulkhead {
         &self.shared.name
     }
 
-    pub(crate) async fn enter(&self, deadline: Deadline) -> Result<Place<&Shared>, Rejection> {
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
+        &self.shared.name
+    }
+
+    pub(crate) async fn enter(
+        &self,
+        priority: Priority,
+        deadline: Deadline,
+    ) -> Result<Place<&Shared>, Rejection> {
         let shared = &*self.shared;
-        match shared.try_enter() {
+        match shared.try_take(priority) {
             Ok(()) => return Ok(Place(shared)),
-            Err(rejection) if shared.max_wait.is_zero() => return Err(rejection),
+            Err(refused) if shared.max_wait.is_zero() => return Err(shared.rejection(refused)),
             Err(_) => {}
         }
-        let taking = Taking::new(shared, 1, shared.give_up(deadline));
+        let taking = Taking::new(shared, priority, deadline);
         taking.await.map_err(|refused| shared.rejection(refused))?;
         Ok(Place(shared))
     }
@@ -219,34 +293,40 @@ impl Bulkhead {
 }
 
 impl Gate for Shared {
-    type Scarce = Places;
-    fn turnstile(&self) -> &Turnstile<Places> {
+    type Scarce = SharedPlaces;
+    fn turnstile(&self) -> &Turnstile<SharedPlaces> {
         &self.turnstile
     }
     fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
+    fn max_wait(&self) -> Option<Duration> {
+        Some(self.max_wait)
+    }
 }
 
 impl Shared {
-    pub(crate) fn give_up(&self, deadline: Deadline) -> Deadline {
-        Deadline::after(self.clock.now(), self.max_wait).earlier(deadline)
-    }
-
-    fn try_enter(&self) -> Result<(), Rejection> {
-        let now = MonoTime::ZERO; // places do not depend on the time
-        self.turnstile
-            .try_take(1, now)
+    fn try_enter(&self, priority: Priority) -> Result<(), Rejection> {
+        self.try_take(priority)
             .map_err(|refused| self.rejection(refused))
     }
 
+    /// Takes a place at once; there is no use in asking the time for that.
+    pub(crate) fn try_take(&self, priority: Priority) -> Result<(), Refused> {
+        self.turnstile.try_take(priority, MonoTime::ZERO)
+    }
+
     fn leave(&self) {
-        self.turnstile
-            .change(|places| places.taken = places.taken.saturating_sub(1));
+        if !self.turnstile.step(Places::word_after_leaving) {
+            self.turnstile
+                .change(|shared, _| shared.places = shared.places.after_leaving());
+        }
     }
 
     pub(crate) fn rejection(&self, refused: Refused) -> Rejection {
-        Rejection::new(RejectedBy::Bulkhead, &self.name, refused.reason)
+        let rejection = Rejection::new(self.by, &self.name, refused.reason);
+        self.rejected.rejection(&rejection);
+        rejection
     }
 }
 
@@ -270,6 +350,14 @@ impl<S: Borrow<Shared>> Drop for Place<S> {
 /// A place in a bulkhead; free again when dropped.
 #[must_use = "the place is free again when this is dropped"]
 pub struct BulkheadPermit(Bulkhead);
+
+impl BulkheadPermit {
+    /// The permit for a place that was taken at the turnstile.
+    #[cfg(feature = "tower")]
+    pub(crate) fn taken(bulkhead: Bulkhead) -> Self {
+        BulkheadPermit(bulkhead)
+    }
+}
 
 impl Drop for BulkheadPermit {
     fn drop(&mut self) {

@@ -1,0 +1,105 @@
+//! A window that never holds more than its limit, wherever it begins, as a state machine without
+//! I/O.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use infra_core::MonoTime;
+
+use super::quota::Quota;
+
+/// The times and weights of the last period.
+#[derive(Debug)]
+pub(super) struct StrictWindow {
+    pub(super) limit: u32,
+    period: Duration,
+    log: VecDeque<(MonoTime, u32)>,
+    used: u32,
+}
+
+impl StrictWindow {
+    pub(super) fn new(quota: Quota) -> Self {
+        StrictWindow {
+            limit: quota.limit,
+            period: quota.period,
+            log: VecDeque::new(),
+            used: 0,
+        }
+    }
+
+    /// Remembers what `old` does.
+    pub(super) fn go_on_from(&mut self, old: StrictWindow) {
+        (self.log, self.used) = (old.log, old.used);
+    }
+
+    /// How long `weight` must wait; `None` if it can never pass.
+    pub(super) fn wait(&mut self, weight: u32, now: MonoTime) -> Option<Duration> {
+        if weight > self.limit {
+            return None;
+        }
+        self.expire(now);
+        let mut excess = self.used.saturating_add(weight).saturating_sub(self.limit);
+        if excess == 0 {
+            return Some(Duration::ZERO);
+        }
+        let mut free_at = now;
+        for (at, weight) in &self.log {
+            free_at = at.plus(self.period);
+            excess = excess.saturating_sub(*weight);
+            if excess == 0 {
+                break;
+            }
+        }
+        Some(free_at.since(now))
+    }
+
+    pub(super) fn push(&mut self, now: MonoTime, weight: u32) {
+        // A clock that goes back must not make the log unsorted: that would free units early.
+        let at = self.log.back().map_or(now, |(last, _)| now.max(*last));
+        self.used = self.used.saturating_add(weight);
+        match self.log.back_mut() {
+            Some((last, units)) if *last == at => *units = units.saturating_add(weight),
+            _ => self.log.push_back((at, weight)),
+        }
+    }
+
+    /// Gives back units that were taken at `taken`, or at some time within the window. What it has
+    /// forgotten since is not given back: those units are free already.
+    pub(super) fn refund(&mut self, mut weight: u32, taken: Option<MonoTime>, now: MonoTime) {
+        self.expire(now);
+        if taken.is_some_and(|taken| taken.plus(self.period) <= now) {
+            return;
+        }
+        let taken = taken.unwrap_or(MonoTime::ZERO);
+        // From the oldest that it can be: to remember the younger ones for longer is safe.
+        for (_, units) in self.log.iter_mut().filter(|(at, _)| *at >= taken) {
+            let back = weight.min(*units);
+            (*units, weight) = (*units - back, weight - back);
+            self.used = self.used.saturating_sub(back);
+        }
+        self.log.retain(|(_, units)| *units > 0);
+    }
+
+    /// Raises what was used to what the other side says.
+    pub(super) fn observe(&mut self, used: u32, now: MonoTime) {
+        self.expire(now);
+        let unknown = used.saturating_sub(self.used);
+        if unknown > 0 {
+            self.push(now, unknown);
+        }
+    }
+
+    pub(super) fn is_empty(&mut self, now: MonoTime) -> bool {
+        self.expire(now);
+        self.used == 0
+    }
+
+    fn expire(&mut self, now: MonoTime) {
+        while let Some((at, units)) = self.log.front()
+            && at.plus(self.period) <= now
+        {
+            self.used = self.used.saturating_sub(*units);
+            self.log.pop_front();
+        }
+    }
+}
