@@ -3,15 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline};
 
-use crate::classify::{classify, classify_reply};
 use crate::connect_error::ConnectError;
-use crate::fault::{FaultKind, RedisFault};
+use crate::fault::{FaultKind, RedisFault, line_fault};
 use crate::link::{LinkStatus, LinkWatch};
+use crate::mux::{Answered, Answers, Mux, Request, Unanswered};
 use crate::options::RedisOptions;
 use crate::supervised::{Effect, Supervised};
+use crate::value::Value;
 
 /// A connection to one server that many callers share and that is dialled again for ever.
 ///
@@ -19,8 +19,12 @@ use crate::supervised::{Effect, Supervised};
 /// then it fails as [`FaultKind::Unavailable`], not applied. Where only a person can help (wrong
 /// password, untrusted certificate) it fails at once. `Lost` and `Restored` are logged once each.
 ///
-/// **Deadlines** are those of the calls; the client library's own are off. A write whose deadline
-/// passes after it may have been sent fails with outcome unknown.
+/// **Many callers** share one write and one system call; see the crate's `mux`. Calls beyond
+/// 16,384 on their way, or 16 MiB that wait to be written, wait for room until their deadlines.
+///
+/// **Deadlines** are those of the calls. A write whose deadline passes after it may have been sent
+/// fails with outcome unknown. One that was handed over and never left goes over the next
+/// connection.
 ///
 /// **READONLY**: the connection is dialled anew, with a new name lookup, because the primary has
 /// moved; the call itself fails as [`FaultKind::Readonly`], not applied.
@@ -31,7 +35,7 @@ use crate::supervised::{Effect, Supervised};
 /// Clones share the connection. It is closed by [`Connection::close`] or with the last clone.
 #[derive(Clone)]
 pub struct Connection {
-    supervised: Supervised<MultiplexedConnection>,
+    supervised: Supervised<Mux>,
 }
 
 impl Connection {
@@ -60,7 +64,23 @@ impl Connection {
         effect: Effect,
         limit: Duration,
     ) -> Result<Value, RedisFault> {
-        self.call(Request::One(command), effect, limit).await
+        let packed = command.get_packed_command();
+        let request = Request::Packed(&packed, Answers::One);
+        one(self.call(request, effect, limit).await?)
+    }
+
+    /// [`Connection::command`] of a command given by its parts, the name first: without a
+    /// buffer of its own, for calls that count.
+    ///
+    /// # Errors
+    /// See [`FaultKind`].
+    pub async fn send(
+        &self,
+        parts: &[&[u8]],
+        effect: Effect,
+        limit: Duration,
+    ) -> Result<Value, RedisFault> {
+        one(self.call(Request::Parts(parts), effect, limit).await?)
     }
 
     /// Sends several commands at once and returns their answers in order; not as a transaction,
@@ -75,7 +95,10 @@ impl Connection {
         effect: Effect,
         limit: Duration,
     ) -> Result<Vec<Value>, RedisFault> {
-        list(self.call(Request::Many(pipeline), effect, limit).await?)
+        let packed = pipeline.get_packed_pipeline();
+        let request = Request::Packed(&packed, Answers::Many(pipeline.len()));
+        let answers = many(self.call(request, effect, limit).await?)?;
+        answers.into_iter().map(no_error).collect()
     }
 
     /// Carries out the commands in one step and returns their answers in order.
@@ -90,8 +113,10 @@ impl Connection {
         limit: Duration,
     ) -> Result<Vec<Value>, RedisFault> {
         let pipeline = transaction.finish();
-        let request = Request::Transaction(&pipeline);
-        list(self.call(request, Effect::Write, limit).await?)
+        let packed = pipeline.get_packed_pipeline();
+        let request = Request::Packed(&packed, Answers::Many(pipeline.len()));
+        let answers = self.call(request, Effect::Write, limit).await?;
+        transaction_answers(many(answers)?)
     }
 
     /// Asks the server for a sign of life.
@@ -99,7 +124,7 @@ impl Connection {
     /// # Errors
     /// As [`Connection::command`].
     pub async fn ping(&self, limit: Duration) -> Result<(), RedisFault> {
-        let reply = self.command(&redis::cmd("PING"), Effect::Read, limit).await;
+        let reply = self.send(&[b"PING"], Effect::Read, limit).await;
         match reply {
             Err(fault) if fault.kind() == FaultKind::Permission => Ok(()),
             other => other.map(|_| ()),
@@ -132,47 +157,33 @@ impl Connection {
         request: Request<'_>,
         effect: Effect,
         limit: Duration,
-    ) -> Result<Value, RedisFault> {
-        let send = |mut connection| async move { request.send(&mut connection).await };
-        self.supervised.call(effect, limit, send).await
+    ) -> Result<Answered, RedisFault> {
+        let send = |connection: Mux, deadline| async move {
+            match connection.send(request, deadline).await {
+                Ok(answered) => answered.unless_readonly(),
+                Err(Unanswered::Late) => Err(RedisFault::late(limit)),
+                Err(unanswered) => Err(unanswered.fault()),
+            }
+        };
+        self.supervised.call_until(effect, limit, send).await
     }
 }
 
-#[derive(Clone, Copy)]
-enum Request<'a> {
-    One(&'a Cmd),
-    Many(&'a Pipeline),
-    Transaction(&'a Pipeline),
-}
-
-impl Request<'_> {
-    async fn send(self, connection: &mut MultiplexedConnection) -> Result<Value, RedisFault> {
+impl Answered {
+    /// READONLY concerns the connection, so it is looked for first.
+    fn unless_readonly(self) -> Result<Self, RedisFault> {
         match self {
-            Request::One(command) => {
-                let reply = connection.send_packed_command(command).await;
-                no_error(reply.map_err(|error| classify(&error))?)
+            Answered::One(Value::Error(line)) => Err(line_fault(&line)),
+            Answered::Many(answers) => {
+                let readonly = answers.iter().find_map(|answer| match answer {
+                    Value::Error(line) if line.starts_with("READONLY") => Some(line_fault(line)),
+                    _ => None,
+                });
+                readonly.map_or(Ok(Answered::Many(answers)), Err)
             }
-            Request::Many(pipeline) => {
-                let replies = send_all(connection, pipeline).await?;
-                let answers: Result<Vec<Value>, RedisFault> =
-                    replies.into_iter().map(no_error).collect();
-                answers.map(Value::Array)
-            }
-            Request::Transaction(pipeline) => {
-                transaction_answers(send_all(connection, pipeline).await?)
-            }
+            answered => Ok(answered),
         }
     }
-}
-
-async fn send_all(
-    connection: &mut MultiplexedConnection,
-    pipeline: &Pipeline,
-) -> Result<Vec<Value>, RedisFault> {
-    connection
-        .send_packed_commands(pipeline, 0, pipeline.len())
-        .await
-        .map_err(|error| classify(&error))
 }
 
 /// Commands that are carried out in one step.
@@ -208,36 +219,39 @@ impl Default for Transaction {
 }
 
 /// The answers are: a word for MULTI, a word for each command, and a list for EXEC.
-fn transaction_answers(mut replies: Vec<Value>) -> Result<Value, RedisFault> {
+fn transaction_answers(mut replies: Vec<Value>) -> Result<Vec<Value>, RedisFault> {
     let executed = replies.pop();
     let mut queued = replies.into_iter();
-    if let Some(Value::ServerError(refused)) = queued.next() {
+    if let Some(Value::Error(refused)) = queued.next() {
         // Then the server took each command for one by itself.
-        return Err(classify_reply(&refused).of_unknown_outcome());
+        return Err(line_fault(&refused).of_unknown_outcome());
     }
     for reply in queued {
         no_error(reply)?;
     }
     match no_error(executed.unwrap_or(Value::Nil))? {
-        Value::Array(answers) => {
-            let answers: Result<Vec<Value>, RedisFault> =
-                answers.into_iter().map(no_error).collect();
-            answers.map(Value::Array)
-        }
+        Value::Array(answers) => answers.into_iter().map(no_error).collect(),
         _ => Err(RedisFault::protocol("EXEC answered with no list")),
     }
 }
 
-fn list(reply: Value) -> Result<Vec<Value>, RedisFault> {
-    match reply {
-        Value::Array(answers) => Ok(answers),
-        _ => Err(RedisFault::protocol("not one answer for each command")),
+fn one(answered: Answered) -> Result<Value, RedisFault> {
+    match answered {
+        Answered::One(answer) => no_error(answer),
+        Answered::Many(_) => Err(RedisFault::protocol("several answers to one command")),
+    }
+}
+
+fn many(answered: Answered) -> Result<Vec<Value>, RedisFault> {
+    match answered {
+        Answered::Many(answers) => Ok(answers),
+        Answered::One(_) => Err(RedisFault::protocol("not one answer for each command")),
     }
 }
 
 fn no_error(reply: Value) -> Result<Value, RedisFault> {
     match reply {
-        Value::ServerError(reply) => Err(classify_reply(&reply)),
+        Value::Error(line) => Err(line_fault(&line)),
         reply => Ok(reply),
     }
 }

@@ -107,6 +107,19 @@ impl RedisFault {
         fault
     }
 
+    /// Too many calls were on their way already; this one was not sent.
+    pub(crate) fn no_room() -> Self {
+        let message = "too many calls wait for the server: not sent before the deadline";
+        let mut fault = RedisFault::new(FaultKind::Timeout, message);
+        fault.outcome = Outcome::NotApplied;
+        fault
+    }
+
+    /// No answer within the limit.
+    pub(crate) fn late(limit: std::time::Duration) -> Self {
+        RedisFault::new(FaultKind::Timeout, format!("no answer within {limit:?}"))
+    }
+
     /// The same fault where other parts of the call may have been applied.
     #[must_use]
     pub(crate) fn of_unknown_outcome(mut self) -> Self {

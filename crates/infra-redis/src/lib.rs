@@ -24,24 +24,26 @@
 //! ```
 //!
 //! # What a client library is used for
-//! The crate `redis` (feature `redis`) encodes, decodes and multiplexes. Everything around that
-//! is done here, because its own ways lose calls or connections: name lookup, TCP, TLS (rustls
-//! with ring and the operating system's trust store), login, timeouts, and connecting again.
-//! Neither its `ConnectionManager`, nor its response timeout of 500 ms, nor its retries are in
-//! use. The crate `fred` (feature `fred`) also opens the connection and logs in, with the same TLS
-//! settings; its reconnecting, its second and third attempts and its timeouts are not in use.
+//! The crate `redis` (feature `redis`) builds commands. Everything that waits is done here,
+//! because its own ways lose calls or connections, and cost more per call than the server does:
+//! name lookup, TCP, TLS (rustls with ring and the operating system's trust store), login,
+//! [sharing a connection](Connection), timeouts, and connecting again.
+//! The crate `fred` (feature `fred`) opens the connection, logs in and multiplexes by itself, with
+//! the same TLS settings; its reconnecting, its second and third attempts and its timeouts are
+//! not in use.
 //!
 //! # Layout
 //! - `url`: [`RedisUrl`]; `options`: [`RedisOptions`]; `backoff`: [`Backoff`]
-//! - `subscriber`: [`Subscriber`], a connection for subscriptions; `resp`: its protocol
-//! - `dial`: the steps of an attempt to connect; `tls`: the session's settings; `stream`: the
-//!   bytes, small writes gathered
+//! - `dial`: the steps of an attempt to connect, ending in a `stream`; `tls`: the session's
+//!   settings; `wire`: the login, and one command after the other
+//! - `encode`, `reply`, `value`: the protocol, RESP2 and RESP3
+//! - `mux`: one connection that many callers share; its `queue` has no I/O, its `driver` is the
+//!   task that does
 //! - `supervised`: a connection that is dialled again for ever, and the calls over it; `link`:
 //!   the state shared with its supervisor; `supervisor`: the task that keeps it alive; `client`:
-//!   what both need of a client library
-//! - `connection`: [`Connection`], what callers of the library `redis` hold; `multiplexed`: how
-//!   it is dialled; `classify`: its errors
-//! - `fred`: the same over the library `fred`
+//!   what both need of a client
+//! - `connection`: [`Connection`], what callers hold; `fred`: the same over the library `fred`
+//! - `subscriber`: [`Subscriber`], a connection for subscriptions; `resp`: its protocol
 //! - `fault`: [`RedisFault`], errors of calls; `connect_error`: [`ConnectError`]
 //!
 //! # Not here
@@ -51,20 +53,20 @@
 #![cfg_attr(not(any(feature = "redis", feature = "fred")), allow(dead_code))]
 
 mod backoff;
-#[cfg(feature = "redis")]
-mod classify;
 mod client;
 mod connect_error;
 #[cfg(feature = "redis")]
 mod connection;
 mod dial;
+mod encode;
 mod fault;
 #[cfg(feature = "fred")]
 mod fred;
 mod link;
 #[cfg(feature = "redis")]
-mod multiplexed;
+mod mux;
 mod options;
+mod reply;
 mod resp;
 mod stream;
 mod subscriber;
@@ -72,13 +74,14 @@ mod supervised;
 mod supervisor;
 mod tls;
 mod url;
+mod value;
+mod wire;
 
 pub use backoff::Backoff;
-#[cfg(feature = "redis")]
-pub use classify::{classify, classify_reply};
 pub use connect_error::{ConnectError, ConnectFault};
 #[cfg(feature = "redis")]
 pub use connection::{Connection, Transaction};
+pub use encode::Decimal;
 pub use fault::{FaultKind, RedisFault};
 #[cfg(feature = "fred")]
 pub use fred::{FredCommand, FredConnection, FredReply};
@@ -87,6 +90,7 @@ pub use options::RedisOptions;
 pub use subscriber::{Push, Reply, Subscriber, SubscriberCommand};
 pub use supervised::Effect;
 pub use url::{RedisUrl, UrlError};
+pub use value::Value;
 
 /// The client library, for drivers only.
 #[cfg(feature = "redis")]

@@ -84,6 +84,11 @@ impl<C: Clone> Core<C> {
         }
     }
 
+    /// Whether connection `of` is the one in use.
+    pub(crate) fn is_up(&self, of: u64) -> bool {
+        matches!(&*self.link.borrow(), Link::Up { generation, .. } if *generation == of)
+    }
+
     /// Waits for a connection newer than `after`, until the deadline, or until waiting is known
     /// to be useless: the handle is closed, or a person must act (wrong password).
     pub(crate) async fn connected(

@@ -11,12 +11,12 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::connect_error::{ConnectError, LoginCause, LoginFailure};
-use crate::dial::Attempt;
-use crate::fault::{RedisFault, line_fault, without_arguments};
+use crate::connect_error::ConnectError;
+use crate::fault::{RedisFault, line_fault};
 use crate::options::RedisOptions;
 use crate::resp::{self, Frame};
 use crate::stream::RedisStream;
+use crate::wire::Wire;
 
 /// How much is asked of the socket at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -82,57 +82,13 @@ impl Subscriber {
     /// # Errors
     /// The cause of the failure; at the latest after the connect timeout.
     pub async fn connect(options: &RedisOptions) -> Result<Self, ConnectError> {
-        let attempt = Attempt::new(options);
-        let mut subscriber = Subscriber {
-            stream: attempt.open().await?,
-            unread: BytesMut::with_capacity(READ_SIZE),
+        let (stream, unread) = Wire::connect(options).await?.into_parts();
+        Ok(Subscriber {
+            stream,
+            unread,
             current: BytesMut::new(),
             unsent: BytesMut::new(),
-        };
-        attempt.log_in(subscriber.log_in(options)).await?;
-        Ok(subscriber)
-    }
-
-    async fn log_in(&mut self, options: &RedisOptions) -> Result<(), ConnectError> {
-        let url = options.url();
-        match (url.username(), url.password()) {
-            (Some(user), Some(password)) => {
-                self.ask(options, &["AUTH", user, password.expose()])
-                    .await?;
-            }
-            (None, Some(password)) => self.ask(options, &["AUTH", password.expose()]).await?,
-            _ => {}
-        }
-        if let Some(name) = &options.client_name {
-            self.ask(options, &["CLIENT", "SETNAME", name]).await?;
-        }
-        // A server that asks for a password, or is loading, says so only when it is asked.
-        self.ask(options, &["PING"]).await
-    }
-
-    async fn ask(&mut self, options: &RedisOptions, command: &[&str]) -> Result<(), ConnectError> {
-        let failed = |cause, text| {
-            let failure = LoginFailure { cause, text };
-            ConnectError::login(options.url(), options.url().is_tls(), failure)
-        };
-        resp::write_command(&mut self.unsent, command);
-        let answered = async {
-            self.flush().await?;
-            self.read_frame().await
-        };
-        let frame = answered
-            .await
-            .map_err(|error| failed(LoginCause::Broken, error.to_string()))?;
-        let Frame::Error(line) = frame else {
-            return Ok(());
-        };
-        let line = error_text(&self.current, line);
-        // Rights that do not cover this are no reason not to connect.
-        if line.starts_with("NOPERM") {
-            return Ok(());
-        }
-        let text = without_arguments(&line).to_owned();
-        Err(failed(LoginCause::Answer, text))
+        })
     }
 
     /// Queues a command; [`Subscriber::flush`] sends it. The answers come in the same order.

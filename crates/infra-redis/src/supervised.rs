@@ -82,6 +82,28 @@ impl<C: Client> Supervised<C> {
     where
         F: Future<Output = Result<T, RedisFault>>,
     {
+        let send = |connection, deadline| {
+            let sent = send(connection);
+            async move {
+                let answer = timeout_at(deadline, sent).await;
+                answer.unwrap_or_else(|_| Err(RedisFault::late(limit)))
+            }
+        };
+        self.call_until(effect, limit, send).await
+    }
+
+    /// [`Supervised::call`] over a client that keeps deadlines by itself. One that answers
+    /// [`FaultKind::Unavailable`] has sent nothing; when its connection has ended, also a write
+    /// goes over the next one.
+    pub(crate) async fn call_until<T, F>(
+        &self,
+        effect: Effect,
+        limit: Duration,
+        send: impl Fn(C, Instant) -> F,
+    ) -> Result<T, RedisFault>
+    where
+        F: Future<Output = Result<T, RedisFault>>,
+    {
         let core = &self.handle.core;
         let deadline = Instant::now() + limit.min(LONGEST_LIMIT);
         let mut generation = 0;
@@ -91,31 +113,27 @@ impl<C: Client> Supervised<C> {
                 Some(current) => current,
                 None => core.connected(generation, deadline).await?,
             };
-            let fault = match timeout_at(deadline, send(connection)).await {
-                Ok(Ok(answer)) => {
+            let fault = match send(connection, deadline).await {
+                Ok(answer) => {
                     core.mark_answered();
                     return Ok(answer);
                 }
-                Ok(Err(fault)) => {
-                    if fault.kind() == FaultKind::ConnectionLost {
-                        core.lost(generation, "the server closed the connection");
-                    }
-                    fault
-                }
-                Err(_) => {
-                    core.suspect.notify_one();
-                    RedisFault::new(FaultKind::Timeout, format!("no answer within {limit:?}"))
-                }
+                Err(fault) => fault,
             };
-            match (effect, fault.kind()) {
-                (Effect::Read, FaultKind::ConnectionLost) => {}
-                (Effect::Read, _) => return Err(fault.of_read()),
-                (Effect::Write, FaultKind::Readonly) => {
-                    core.readonly(generation);
-                    return Err(fault);
-                }
-                (Effect::Write, _) => return Err(fault),
+            if fault.kind() == FaultKind::ConnectionLost {
+                core.lost(generation, "the server closed the connection");
             }
+            match (effect, fault.kind()) {
+                (_, FaultKind::Unavailable) if !core.is_up(generation) => continue,
+                (Effect::Read, FaultKind::ConnectionLost) => continue,
+                (_, FaultKind::Timeout) => core.suspect.notify_one(),
+                (Effect::Write, FaultKind::Readonly) => core.readonly(generation),
+                _ => {}
+            }
+            return Err(match effect {
+                Effect::Read => fault.of_read(),
+                Effect::Write => fault,
+            });
         }
     }
 }

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infra_core::BoxFuture;
-use infra_redis::redis::{Cmd, Pipeline, Value, cmd, pipe};
-use infra_redis::{Connection, Effect, Transaction};
+use infra_redis::redis::{Cmd, Pipeline, cmd, pipe};
+use infra_redis::{Connection, Decimal, Effect, Transaction, Value};
 
 use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
@@ -88,7 +88,11 @@ impl StateDriver for RedisDriver {
     }
 
     fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
-        Box::pin(async move { reply::bytes(self.read(cmd("GET").arg(key), limit).await?) })
+        Box::pin(async move {
+            let parts = [&b"GET"[..], key.as_bytes()];
+            let value = self.connection.send(&parts, Effect::Read, limit).await?;
+            reply::bytes(value)
+        })
     }
 
     fn get_entry<'a>(
@@ -150,8 +154,19 @@ impl StateDriver for RedisDriver {
         limit: Duration,
     ) -> DriverResult<'a, ()> {
         Box::pin(async move {
-            let command = set_command(key, &value, expiry);
-            self.write(&command, limit).await.map(|_| ())
+            let ttl = match expiry {
+                Expiry::After(ttl) => Decimal::from(ttl.get()),
+                _ => Decimal::from(0_u64),
+            };
+            let parts = [b"SET", key.as_bytes(), &value, b"PX", ttl.as_bytes()];
+            let keep = [b"SET", key.as_bytes(), &value, b"KEEPTTL"];
+            let parts = match expiry {
+                Expiry::Clear => parts.get(..3).unwrap_or(&parts),
+                Expiry::Keep => &keep,
+                Expiry::After(_) => &parts,
+            };
+            self.connection.send(parts, Effect::Write, limit).await?;
+            Ok(())
         })
     }
 

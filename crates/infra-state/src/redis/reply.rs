@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use infra_redis::RedisFault;
-use infra_redis::redis::Value;
+use infra_redis::{RedisFault, Value};
 
 use crate::driver::DriverError;
 use crate::ttl::TtlState;
@@ -12,8 +11,7 @@ use crate::ttl::TtlState;
 pub(super) fn bytes(reply: Value) -> Result<Option<Bytes>, DriverError> {
     match reply {
         Value::Nil => Ok(None),
-        Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
-        Value::SimpleString(text) => Ok(Some(Bytes::from(text))),
+        Value::Bytes(bytes) => Ok(Some(Bytes::from(bytes))),
         _ => Err(unexpected("a string or nothing")),
     }
 }

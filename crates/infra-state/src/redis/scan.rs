@@ -1,6 +1,7 @@
 //! `SCAN` by literal prefix.
 
-use infra_redis::redis::{Cmd, Value, cmd};
+use infra_redis::Value;
+use infra_redis::redis::{Cmd, cmd};
 
 use super::reply;
 use crate::driver::{DriverError, ScanCursor, ScanPage};

@@ -1,0 +1,415 @@
+//! Requests and answers in their order, without any I/O.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use tokio::time::Instant;
+
+use crate::value::Value;
+
+/// Calls on the way at once; more wait for room.
+pub(crate) const MAX_CALLS: usize = 16 * 1024;
+/// Bytes that wait to be written before further calls wait for room.
+pub(crate) const MAX_BYTES: usize = 16 << 20;
+/// Requests are gathered into writes of at most this size; only a larger request makes a larger
+/// write.
+pub(crate) const MAX_CHUNK: usize = 256 * 1024;
+/// Emptied buffers that are kept, and the largest that is.
+const SPARE_BUFFERS: usize = 2;
+const SPARE_SIZE: usize = 512 * 1024;
+
+/// What waits to be written, and who waits for which answer.
+///
+/// Servers answer in the order of the requests, so the oldest request without an answer is the
+/// one that the next answer belongs to. A caller who gives up leaves a place behind that takes
+/// the late answer.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    chunks: VecDeque<Chunk>,
+    spare: Vec<Vec<u8>>,
+    bytes: usize,
+    unsent: usize,
+    order: VecDeque<usize>,
+    places: Vec<Place>,
+    free: Vec<usize>,
+    /// No deadline of a waiting caller is before this.
+    next_deadline: Option<Instant>,
+    ended: bool,
+}
+
+/// Bytes for one write and the number of requests in them.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) requests: usize,
+}
+
+#[derive(Debug)]
+struct Place {
+    state: State,
+    /// Answers still to come.
+    missing: usize,
+    /// The answers so far of a request with several.
+    answers: Option<Vec<Value>>,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    Free,
+    Waiting(Waker),
+    /// Nobody waits any more.
+    Abandoned,
+    Done(Done),
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub(crate) enum Done {
+    One(Value),
+    Many(Vec<Value>),
+    /// The connection ended, and no byte of the request had left.
+    NotSent,
+    /// The connection ended before the answer.
+    Lost,
+}
+
+/// How many answers a request has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Answers {
+    One,
+    Many(usize),
+}
+
+impl Queue {
+    pub(crate) fn has_room(&self) -> bool {
+        self.order.len() < MAX_CALLS && self.bytes < MAX_BYTES
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Requests that were not handed to the socket yet, and their bytes.
+    pub(crate) fn unsent(&self) -> (usize, usize) {
+        (self.unsent, self.bytes)
+    }
+
+    /// Requests that were handed to the socket and have no answer yet.
+    pub(crate) fn sent(&self) -> usize {
+        self.order.len().saturating_sub(self.unsent)
+    }
+
+    /// Adds a request of about `size` bytes, which `encode` appends, and returns its place.
+    pub(crate) fn push(
+        &mut self,
+        size: usize,
+        answers: Answers,
+        caller: (Waker, Instant),
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        let mut chunk = self.last_chunk(size);
+        let before = chunk.bytes.len();
+        encode(&mut chunk.bytes);
+        chunk.requests += 1;
+        self.bytes += chunk.bytes.len() - before;
+        self.chunks.push_back(chunk);
+        self.unsent += 1;
+        self.place(answers, caller)
+    }
+
+    /// Adds a large request without copying it.
+    pub(crate) fn push_large(
+        &mut self,
+        bytes: Vec<u8>,
+        answers: Answers,
+        caller: (Waker, Instant),
+    ) -> usize {
+        self.bytes += bytes.len();
+        self.chunks.push_back(Chunk { bytes, requests: 1 });
+        self.unsent += 1;
+        self.place(answers, caller)
+    }
+
+    /// Takes out the chunk that has room for `size` bytes, or makes one.
+    fn last_chunk(&mut self, size: usize) -> Chunk {
+        match self.chunks.pop_back() {
+            Some(chunk) if chunk.bytes.len() + size <= MAX_CHUNK => chunk,
+            full => {
+                self.chunks.extend(full);
+                let bytes = self.spare.pop().unwrap_or_default();
+                Chunk { bytes, requests: 0 }
+            }
+        }
+    }
+
+    fn place(&mut self, answers: Answers, (waker, deadline): (Waker, Instant)) -> usize {
+        let (missing, answers) = match answers {
+            Answers::One => (1, None),
+            Answers::Many(count) => (count, Some(Vec::with_capacity(count))),
+        };
+        let earlier = self.next_deadline.is_none_or(|next| deadline < next);
+        if earlier {
+            self.next_deadline = Some(deadline);
+        }
+        let place = Place {
+            state: State::Waiting(waker),
+            missing,
+            answers,
+            deadline,
+        };
+        let free = self.free.pop();
+        let at = match free.and_then(|at| Some((at, self.places.get_mut(at)?))) {
+            Some((at, old)) => {
+                *old = place;
+                at
+            }
+            None => {
+                self.places.push(place);
+                self.places.len() - 1
+            }
+        };
+        self.order.push_back(at);
+        at
+    }
+
+    /// The next bytes to write.
+    pub(crate) fn take(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        self.bytes -= chunk.bytes.len();
+        self.unsent -= chunk.requests;
+        Some(chunk)
+    }
+
+    /// Takes back a buffer that was written.
+    pub(crate) fn recycle(&mut self, mut bytes: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS && bytes.capacity() <= SPARE_SIZE {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
+    }
+
+    /// Gives an answer to the oldest request without one; false when there is none.
+    pub(crate) fn answer(&mut self, answer: Value, wake: &mut Vec<Waker>) -> bool {
+        let Some(&at) = self.order.front() else {
+            return false;
+        };
+        let Some(place) = self.places.get_mut(at) else {
+            return false;
+        };
+        let done = match &mut place.answers {
+            None => Done::One(answer),
+            Some(answers) => {
+                answers.push(answer);
+                place.missing = place.missing.saturating_sub(1);
+                if place.missing > 0 {
+                    return true;
+                }
+                Done::Many(std::mem::take(answers))
+            }
+        };
+        self.order.pop_front();
+        self.settle(at, done, wake);
+        true
+    }
+
+    fn settle(&mut self, at: usize, done: Done, wake: &mut Vec<Waker>) {
+        let Some(place) = self.places.get_mut(at) else {
+            return;
+        };
+        match std::mem::replace(&mut place.state, State::Done(done)) {
+            State::Waiting(waker) => wake.push(waker),
+            _ => self.release(at),
+        }
+    }
+
+    fn release(&mut self, at: usize) {
+        if let Some(place) = self.places.get_mut(at) {
+            place.state = State::Free;
+            place.answers = None;
+            self.free.push(at);
+        }
+    }
+
+    /// What became of the call at this place, which is free afterwards; `None` while it waits.
+    pub(crate) fn poll(&mut self, at: usize, waker: &Waker) -> Option<Done> {
+        let place = self.places.get_mut(at)?;
+        match &mut place.state {
+            State::Waiting(known) => {
+                known.clone_from(waker);
+                None
+            }
+            _ => match std::mem::replace(&mut place.state, State::Free) {
+                State::Done(done) => {
+                    self.release(at);
+                    Some(done)
+                }
+                _ => Some(Done::Lost),
+            },
+        }
+    }
+
+    /// Nobody waits at this place any more.
+    pub(crate) fn abandon(&mut self, at: usize) {
+        let Some(place) = self.places.get_mut(at) else {
+            return;
+        };
+        match place.state {
+            State::Waiting(_) => place.state = State::Abandoned,
+            State::Done(_) => self.release(at),
+            State::Free | State::Abandoned => {}
+        }
+    }
+
+    /// When [`Queue::wake_late`] has something to do at the earliest.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.next_deadline
+    }
+
+    /// Wakes the callers whose deadlines have passed.
+    pub(crate) fn wake_late(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+        self.next_deadline = None;
+        for place in self.order.iter().filter_map(|&at| self.places.get(at)) {
+            let State::Waiting(waker) = &place.state else {
+                continue;
+            };
+            if place.deadline <= now {
+                wake.push(waker.clone());
+            } else if self.next_deadline.is_none_or(|next| place.deadline < next) {
+                self.next_deadline = Some(place.deadline);
+            }
+        }
+    }
+
+    /// The connection has ended: everybody is told, those first whose requests never left.
+    pub(crate) fn end(&mut self, wake: &mut Vec<Waker>) {
+        self.ended = true;
+        let sent = self.sent();
+        let order = std::mem::take(&mut self.order);
+        for (number, at) in order.into_iter().enumerate() {
+            let done = match number < sent {
+                true => Done::Lost,
+                false => Done::NotSent,
+            };
+            self.settle(at, done, wake);
+        }
+        self.chunks.clear();
+        (self.bytes, self.unsent) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn caller() -> (Waker, Instant) {
+        (Waker::noop().clone(), Instant::now())
+    }
+
+    fn push(queue: &mut Queue, text: &[u8], answers: Answers) -> usize {
+        queue.push(text.len(), answers, caller(), |out| {
+            out.extend_from_slice(text)
+        })
+    }
+
+    fn answer(queue: &mut Queue, number: i64) -> usize {
+        let mut wake = Vec::new();
+        assert!(queue.answer(Value::Int(number), &mut wake));
+        wake.len()
+    }
+
+    fn poll(queue: &mut Queue, at: usize) -> Option<Done> {
+        queue.poll(at, Waker::noop())
+    }
+
+    #[tokio::test]
+    async fn answers_go_to_the_callers_in_the_order_of_their_requests() {
+        let mut queue = Queue::default();
+        let first = push(&mut queue, b"1", Answers::One);
+        let list = push(&mut queue, b"2", Answers::Many(2));
+        let last = push(&mut queue, b"3", Answers::One);
+        let chunk = queue.take().unwrap();
+        assert_eq!((&chunk.bytes[..], chunk.requests), (&b"123"[..], 3));
+        assert_eq!([1, 2, 3, 4].map(|n| answer(&mut queue, n)), [1, 0, 1, 1]);
+        assert!(matches!(
+            poll(&mut queue, last),
+            Some(Done::One(Value::Int(4)))
+        ));
+        assert!(matches!(
+            poll(&mut queue, first),
+            Some(Done::One(Value::Int(1)))
+        ));
+        let Some(Done::Many(values)) = poll(&mut queue, list) else {
+            panic!("no list")
+        };
+        assert_eq!(values, [Value::Int(2), Value::Int(3)]);
+        assert!(!queue.answer(Value::Nil, &mut Vec::new()), "nobody waits");
+    }
+
+    #[tokio::test]
+    async fn s55_late_answer_of_an_abandoned_call_reaches_nobody() {
+        let mut queue = Queue::default();
+        let early = push(&mut queue, b"1", Answers::One);
+        queue.abandon(early);
+        let second = push(&mut queue, b"2", Answers::One);
+        assert_ne!(early, second, "the place is kept for the late answer");
+        assert_eq!(answer(&mut queue, 1), 0);
+        assert!(poll(&mut queue, second).is_none());
+        assert_eq!(answer(&mut queue, 2), 1);
+        assert!(matches!(
+            poll(&mut queue, second),
+            Some(Done::One(Value::Int(2)))
+        ));
+        assert!([early, second].contains(&push(&mut queue, b"3", Answers::One)));
+        assert_eq!(queue.places.len(), 2, "places are used again");
+    }
+
+    #[tokio::test]
+    async fn at_the_end_requests_that_never_left_are_told_apart() {
+        let mut queue = Queue::default();
+        let sent = push(&mut queue, b"1", Answers::One);
+        queue.take().unwrap();
+        let unsent = push(&mut queue, b"2", Answers::One);
+        let mut wake = Vec::new();
+        queue.end(&mut wake);
+        assert_eq!(wake.len(), 2);
+        assert!(matches!(poll(&mut queue, sent), Some(Done::Lost)));
+        assert!(matches!(poll(&mut queue, unsent), Some(Done::NotSent)));
+        assert!(queue.take().is_none() && queue.is_ended());
+    }
+
+    #[tokio::test]
+    async fn writes_are_bounded_in_size_and_calls_in_number() {
+        let mut queue = Queue::default();
+        let text = [0; 1024];
+        while queue.has_room() {
+            push(&mut queue, &text, Answers::One);
+        }
+        assert_eq!(queue.unsent(), (MAX_CALLS, MAX_BYTES));
+        let mut requests = 0;
+        while let Some(chunk) = queue.take() {
+            assert!(chunk.bytes.len() <= MAX_CHUNK);
+            requests += chunk.requests;
+        }
+        assert_eq!((requests, queue.unsent()), (MAX_CALLS, (0, 0)));
+        assert!(!queue.has_room(), "their answers are still to come");
+    }
+
+    #[tokio::test]
+    async fn only_late_callers_are_woken() {
+        let mut queue = Queue::default();
+        let now = Instant::now();
+        for millis in [5, 1, 9] {
+            let deadline = now + Duration::from_millis(millis);
+            let caller = (Waker::noop().clone(), deadline);
+            queue.push(1, Answers::One, caller, |out| out.push(b'x'));
+        }
+        assert_eq!(queue.next_deadline(), Some(now + Duration::from_millis(1)));
+        let mut wake = Vec::new();
+        queue.wake_late(now + Duration::from_millis(6), &mut wake);
+        assert_eq!(wake.len(), 2);
+        assert_eq!(queue.next_deadline(), Some(now + Duration::from_millis(9)));
+    }
+}
