@@ -21,7 +21,10 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("infra-log", &["infra-core"]),
     ("infra-resilience", &["infra-core"]),
     ("infra-redis", &["infra-core"]),
-    ("infra-state", &["infra-core", "?infra-redis"]),
+    (
+        "infra-state",
+        &["infra-core", "?infra-redis", "?infra-resilience"],
+    ),
     ("infra-events", &["infra-core", "?infra-redis"]),
     (
         "infra-emergency",

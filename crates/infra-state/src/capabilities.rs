@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::key::MAX_KEY_BYTES;
+
 /// What a backend can do, known at start-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,6 +17,8 @@ pub struct Capabilities {
     pub ttl_resolution: Duration,
     /// The backend's own limit for one value in bytes; the store's option may be lower.
     pub max_value_bytes: usize,
+    /// The longest backend key in bytes, its namespace included; 1,024 at most.
+    pub max_key_bytes: usize,
     /// What compare-and-swap compares.
     pub versions: Versions,
     /// The most keys of one transaction; 0 where there are no transactions.
@@ -32,6 +36,7 @@ impl Capabilities {
             shared: false,
             ttl_resolution: Duration::from_millis(1),
             max_value_bytes: usize::MAX,
+            max_key_bytes: MAX_KEY_BYTES,
             versions: Versions::None,
             max_transaction_ops: 0,
             watch: false,
@@ -83,6 +88,13 @@ impl Capabilities {
     #[must_use]
     pub const fn with_max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = bytes;
+        self
+    }
+
+    /// Sets [`Capabilities::max_key_bytes`].
+    #[must_use]
+    pub const fn with_max_key_bytes(mut self, bytes: usize) -> Self {
+        self.max_key_bytes = bytes;
         self
     }
 }

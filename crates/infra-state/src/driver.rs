@@ -27,6 +27,9 @@ pub type DriverResult<'a, T> = BoxFuture<'a, Result<T, DriverError>>;
 /// from [`StateDriver::keeps_deadlines`]; for any other the store wraps each call in a timer and
 /// drops it when time is up.
 ///
+/// Layers pass every call on (`layer/calls.rs` in this crate lists them): one that is added here
+/// has to be added there.
+///
 /// An expired key is invisible to every call. The public suite in `infra_state::conformance`
 /// (feature `conformance`) states the rest.
 pub trait StateDriver: Send + Sync + 'static {
@@ -381,6 +384,10 @@ impl KeyFailure {
             outcome: error.outcome,
             message: error.message.clone(),
         }
+    }
+
+    pub(crate) fn to_error(&self) -> DriverError {
+        DriverError::new(self.kind, &*self.message).with_outcome(self.outcome)
     }
 }
 

@@ -69,6 +69,16 @@ pub enum ErrorKind {
     LeaseLost,
     /// The keys of one step lie on different nodes of the backend.
     CrossSlot,
+    /// The layers around the driver are in an order that makes no sense, or one cannot be made.
+    InvalidLayers,
+    /// The stored value should be encrypted and is not.
+    NotEncrypted,
+    /// The stored value was encrypted with a key that is not known here.
+    UnknownKeyId,
+    /// The key of this id is another one than the stored value was encrypted with.
+    WrongKey,
+    /// The stored value was changed after it was encrypted, or moved to another key.
+    Tampered,
     /// Any other error of the backend.
     Backend,
 }

@@ -15,17 +15,43 @@ use crate::error::ErrorKind;
 pub const MAX_KEY_BYTES: usize = 1024;
 
 /// The part of a backend key that comes from namespaces; empty without one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Namespace(String);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Namespace {
+    prefix: String,
+    /// The longest backend key in bytes.
+    longest: usize,
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Namespace::root(MAX_KEY_BYTES)
+    }
+}
 
 impl Namespace {
+    /// No namespace, for keys of up to so many bytes.
+    pub(crate) fn root(longest: usize) -> Self {
+        Namespace {
+            prefix: String::new(),
+            longest: longest.min(MAX_KEY_BYTES),
+        }
+    }
+
+    /// What the backend keys begin with.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.prefix
+    }
+
     /// The namespace `name` inside of this one.
     pub(crate) fn within(&self, name: &str) -> Namespace {
-        let mut prefix = self.0.strip_suffix(':').map_or_else(String::new, |outer| {
-            let mut outer = outer.to_owned();
-            outer.push('/');
-            outer
-        });
+        let mut prefix = self
+            .prefix
+            .strip_suffix(':')
+            .map_or_else(String::new, |outer| {
+                let mut outer = outer.to_owned();
+                outer.push('/');
+                outer
+            });
         for character in name.chars() {
             if matches!(character, ':' | '/' | '%') || character.is_control() {
                 let mut bytes = [0; 4];
@@ -37,7 +63,10 @@ impl Namespace {
             }
         }
         prefix.push(':');
-        Namespace(prefix)
+        Namespace {
+            prefix,
+            longest: self.longest,
+        }
     }
 
     /// The backend key of `key`, checked.
@@ -56,18 +85,19 @@ impl Namespace {
 
     /// The key of a backend key of this namespace.
     pub(crate) fn strip<'a>(&self, backend_key: &'a str) -> Option<&'a str> {
-        backend_key.strip_prefix(self.0.as_str())
+        backend_key.strip_prefix(self.prefix.as_str())
     }
 
     pub(crate) fn is_root(&self) -> bool {
-        self.0.is_empty()
+        self.prefix.is_empty()
     }
 
     fn join<'a>(&self, key: &'a str) -> Result<Cow<'a, str>, DriverError> {
-        let length = self.0.len() + key.len();
-        if length > MAX_KEY_BYTES {
+        let length = self.prefix.len() + key.len();
+        let longest = self.longest;
+        if length > longest {
             return Err(invalid(format!(
-                "the key has {length} bytes with its namespace, {MAX_KEY_BYTES} are allowed"
+                "the key has {length} bytes with its namespace, {longest} are allowed"
             )));
         }
         if key.chars().any(char::is_control) {
@@ -77,7 +107,7 @@ impl Namespace {
             return Ok(Cow::Borrowed(key));
         }
         let mut joined = String::with_capacity(length);
-        joined.push_str(&self.0);
+        joined.push_str(&self.prefix);
         joined.push_str(key);
         Ok(Cow::Owned(joined))
     }

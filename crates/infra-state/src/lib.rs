@@ -84,11 +84,11 @@ mod driver;
 mod error;
 #[cfg(feature = "file")]
 mod file;
-mod finite;
 #[cfg(feature = "fred")]
 mod fred;
 mod integer;
 mod key;
+pub mod layer;
 mod lease;
 mod memory;
 mod random;
@@ -104,6 +104,7 @@ mod version;
 mod watch;
 
 pub use capabilities::{Atomicity, Capabilities, Requirement, Versions};
+pub use codec::Encoding;
 pub use driver::{
     DriverEntry, DriverError, DriverResult, Expiry, KeyFailure, ScanCursor, ScanPage, StateDriver,
     TtlMillis,

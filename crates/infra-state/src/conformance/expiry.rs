@@ -105,7 +105,11 @@ pub async fn s12_expired_key_counts_as_absent_for_writes(f: Fixture) {
     }
     f.wait(ttl * 3).await;
     assert!(f.store.set_if_absent("absent", &1, None).await.unwrap());
-    assert_eq!(f.store.increment("counter", 2).await.unwrap(), 2);
+    if f.store.encoding().counts() {
+        assert_eq!(f.store.increment("counter", 2).await.unwrap(), 2);
+    } else {
+        f.store.set("counter", &2).await.unwrap();
+    }
     f.store.set_with("kept", &3, Ttl::Keep).await.unwrap();
     f.store
         .set_many_with(&[("many", 3)], Ttl::Keep)
@@ -132,6 +136,9 @@ pub async fn s13_expire_and_persist_say_whether_they_changed_anything(f: Fixture
 
 /// Counting does not prolong a life.
 pub async fn s16_increment_keeps_the_expiry(f: Fixture) {
+    if !f.counts().await {
+        return;
+    }
     f.store.set_with("k", &1, HOUR).await.unwrap();
     assert_eq!(f.store.increment("k", 1).await.unwrap(), 2);
     assert!(about(f.store.ttl("k").await.unwrap(), HOUR));

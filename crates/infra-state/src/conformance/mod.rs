@@ -17,7 +17,8 @@
 //! ```
 //!
 //! Each test gets a fixture of its own, whose keys no other test may touch: a namespace with a
-//! name of its own will do. The rows need nothing but the portable calls. What needs a server that
+//! name of its own will do. A store whose values are no JSON text is asked for no counters and no
+//! text, see [`StateStore::encoding`]. The rows need nothing but the portable calls. What needs a server that
 //! can be stopped or killed is up to the backend's own tests.
 //!
 //! # Layout
@@ -51,6 +52,7 @@ use std::time::Duration;
 
 use infra_core::BoxFuture;
 
+use crate::error::ErrorKind;
 use crate::key::MAX_KEY_BYTES;
 use crate::store::StateStore;
 
@@ -103,6 +105,22 @@ impl Fixture {
     {
         self.wait = Box::new(move |time| Box::pin(wait(time)));
         self
+    }
+
+    /// Whether the store counts; one that does not has to say so, and to change nothing.
+    pub(crate) async fn counts(&self) -> bool {
+        let counts = self.store.encoding().counts();
+        if !counts {
+            self.store.set("k", &5).await.unwrap();
+            for key in ["k", "absent"] {
+                let error = self.store.increment(key, 1).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Unsupported);
+                assert_eq!(error.key(), Some(key));
+            }
+            assert_eq!(self.store.get::<i64>("k").await.unwrap(), Some(5));
+            assert!(!self.store.exists("absent").await.unwrap());
+        }
+        counts
     }
 
     pub(crate) async fn wait(&self, time: Duration) {

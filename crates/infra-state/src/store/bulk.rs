@@ -5,8 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Effect, StateStore};
-use crate::codec;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ttl::Ttl;
 
 /// # Several keys
@@ -33,14 +32,15 @@ impl StateStore {
         let decoded = values.iter().zip(keys).map(|(value, key)| {
             value
                 .as_ref()
-                .map(|bytes| codec::decode(bytes))
+                .map(|bytes| self.encoding().decode(bytes))
                 .transpose()
                 .map_err(|cause| shared.error(OPERATION, Some(key.as_ref()), cause))
         });
         decoded.collect()
     }
 
-    /// [`StateStore::get_many`] with an answer for each key: a value that is not a `T` fails alone.
+    /// [`StateStore::get_many`] with an answer for each key: a value that is not a `T`, or that a
+    /// layer cannot read, fails alone.
     ///
     /// # Errors
     /// As [`StateStore::get_many`] for the call as a whole.
@@ -48,16 +48,40 @@ impl StateStore {
         &self,
         keys: &[impl AsRef<str>],
     ) -> Result<Vec<Result<Option<T>>>> {
-        let values = self.get_many_bytes(keys).await?;
-        let decoded = values
-            .into_iter()
-            .zip(keys)
-            .map(|(value, key)| match value {
-                None => Ok(None),
-                Some(bytes) => (codec::decode(&bytes).map(Some))
-                    .map_err(|cause| self.shared.error("get_many", Some(key.as_ref()), cause)),
-            });
+        let read = self.read_each(keys).await?;
+        let decoded = read.into_iter().zip(keys).map(|(value, key)| {
+            let Some(bytes) = value? else { return Ok(None) };
+            (self.encoding().decode(&bytes).map(Some))
+                .map_err(|cause| self.shared.error("get_many", Some(key.as_ref()), cause))
+        });
         Ok(decoded.collect())
+    }
+
+    /// The bytes of each key. Where some cannot be read, the others are read once more.
+    async fn read_each(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Result<Option<Bytes>>>> {
+        let error = match self.get_many_bytes(keys).await {
+            Ok(values) => return Ok(values.into_iter().map(Ok).collect()),
+            Err(error) if error.failures().is_empty() => return Err(error),
+            Err(error) => error,
+        };
+        let mut failed: Vec<Option<Error>> = keys.iter().map(|_| None).collect();
+        for failure in error.failures() {
+            let (slot, key) = (failed.get_mut(failure.index), keys.get(failure.index));
+            if let (Some(slot), Some(key)) = (slot, key) {
+                let cause = failure.to_error();
+                *slot = Some(self.shared.error("get_many", Some(key.as_ref()), cause));
+            }
+        }
+        let fine = keys.iter().zip(&failed);
+        let fine: Vec<&str> = (fine.filter(|(_, failed)| failed.is_none()))
+            .map(|(key, _)| key.as_ref())
+            .collect();
+        let mut values = self.get_many_bytes(&fine).await?.into_iter();
+        let each = failed.into_iter().map(|failed| match failed {
+            Some(error) => Err(error),
+            None => Ok(values.next().flatten()),
+        });
+        Ok(each.collect())
     }
 
     /// The bytes under `keys` as they are stored, as [`StateStore::get_many`] reads values.
@@ -82,7 +106,8 @@ impl StateStore {
     /// see a part of it is in [`Capabilities::set_many`](crate::Capabilities::set_many).
     ///
     /// # Errors
-    /// As [`StateStore::set`].
+    /// As [`StateStore::set`]. Where some keys were stored and others not, which is only possible
+    /// with [`Atomicity::PerKey`](crate::Atomicity::PerKey), [`Error::failures`] lists the others.
     pub async fn set_many(&self, entries: &[(impl AsRef<str>, impl Serialize)]) -> Result<()> {
         self.set_many_with(entries, Ttl::Clear).await
     }
@@ -119,7 +144,8 @@ impl StateStore {
     ///
     /// # Errors
     /// As [`StateStore::delete`]; on Redis, where more than 512 keys are removed in several
-    /// steps, some may then be gone already.
+    /// steps, some may then be gone already. [`Error::failures`] lists those that are not, where
+    /// the backend can tell.
     pub async fn delete_many(&self, keys: &[impl AsRef<str>]) -> Result<u64> {
         const OPERATION: &str = "delete_many";
         let backend_keys = self.keys(OPERATION, keys.iter().map(AsRef::as_ref))?;

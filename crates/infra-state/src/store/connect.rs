@@ -31,10 +31,14 @@ const BACKENDS: [&str; 4] = ["memory", "file", "redis", "fred"];
 /// enable; [`ErrorKind::InvalidUrl`]; and, unless lazy, what stands in the way of a connection:
 /// [`ErrorKind::Unavailable`] or [`ErrorKind::Auth`]. A file is opened at once and may be
 /// [`ErrorKind::AlreadyOpen`], [`ErrorKind::Corrupted`] or [`ErrorKind::InvalidPath`].
+/// [`ErrorKind::InvalidLayers`] for [`StateOptions::layers`] in an order that makes no sense, and
 /// [`ErrorKind::Unsupported`] when the backend cannot do what [`StoreOptions::requires`] asks for.
 pub async fn create_state_store(backend: &str, options: StateOptions) -> Result<StateStore> {
     match backend.trim().to_ascii_lowercase().as_str() {
-        "memory" => able(memory(options.memory, options.store)),
+        "memory" => {
+            let driver = Arc::new(MemoryDriver::new(options.memory));
+            StateStore::layered(driver, &options.layers, options.store)
+        }
         "file" => file(options).await,
         "redis" => redis(options).await,
         "fred" => fred(options).await,
@@ -85,7 +89,7 @@ async fn file(options: StateOptions) -> Result<StateStore> {
     let driver = crate::file::FileDriver::open(path, options.file)
         .await
         .map_err(failed)?;
-    able(StateStore::from_driver(Arc::new(driver), options.store))
+    StateStore::layered(Arc::new(driver), &options.layers, options.store)
 }
 
 #[cfg(not(feature = "file"))]
@@ -99,7 +103,7 @@ async fn redis(options: StateOptions) -> Result<StateStore> {
     let driver = crate::redis::RedisDriver::connect(&options)
         .await
         .map_err(|cause| Error::new("connect", None, "redis", cause))?;
-    able(StateStore::from_driver(Arc::new(driver), options.store))
+    StateStore::layered(Arc::new(driver), &options.layers, options.store)
 }
 
 #[cfg(not(feature = "redis"))]
@@ -113,21 +117,13 @@ async fn fred(options: StateOptions) -> Result<StateStore> {
     let driver = crate::fred::FredDriver::connect(&options)
         .await
         .map_err(|cause| Error::new("connect", None, "fred", cause))?;
-    able(StateStore::from_driver(Arc::new(driver), options.store))
+    StateStore::layered(Arc::new(driver), &options.layers, options.store)
 }
 
 #[cfg(not(feature = "fred"))]
 async fn fred(_: StateOptions) -> Result<StateStore> {
     let message = "this program was built without it: enable the feature `fred`";
     Err(failed("fred", ErrorKind::NotCompiled, message.to_owned()))
-}
-
-/// The store, if it can do what its options require.
-fn able(store: StateStore) -> Result<StateStore> {
-    for requirement in &store.shared.options.requirements {
-        store.require(*requirement)?;
-    }
-    Ok(store)
 }
 
 fn unknown_backend(name: &str) -> Error {

@@ -20,9 +20,11 @@ use infra_core::{BoxFuture, Health, HealthCheck, Outcome};
 use tracing::debug;
 
 use crate::capabilities::{Capabilities, Requirement};
+use crate::codec::Encoding;
 use crate::driver::{DriverError, DriverResult, StateDriver};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Namespace;
+use crate::layer::Layers;
 use crate::memory::MemoryOptions;
 use crate::scan::ScanStream;
 
@@ -83,9 +85,9 @@ impl StateStore {
 
     /// A store over any driver, also one of another crate.
     pub fn from_driver(driver: Arc<dyn StateDriver>, options: StoreOptions) -> Self {
-        let max_value_bytes = options
-            .max_value_bytes
-            .min(driver.capabilities().max_value_bytes);
+        let able = driver.capabilities();
+        let max_value_bytes = options.max_value_bytes.min(able.max_value_bytes);
+        let longest_key = able.max_key_bytes;
         StateStore {
             shared: Arc::new(Shared {
                 backend: driver.backend(),
@@ -95,8 +97,27 @@ impl StateStore {
                 options,
                 closed: AtomicBool::new(false),
             }),
-            namespace: Arc::default(),
+            namespace: Arc::new(Namespace::root(longest_key)),
         }
+    }
+
+    /// [`StateStore::from_driver`] with layers around the driver; the options hold outside of
+    /// them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidLayers`] where their order makes no sense, and
+    /// [`ErrorKind::Unsupported`] where the outcome cannot do what [`StoreOptions::requires`]
+    /// asks for.
+    pub fn layered(
+        driver: Arc<dyn StateDriver>,
+        layers: &Layers,
+        options: StoreOptions,
+    ) -> Result<Self> {
+        let store = StateStore::from_driver(layers.wrap(driver)?, options);
+        for requirement in &store.shared.options.requirements {
+            store.require(*requirement)?;
+        }
+        Ok(store)
     }
 
     /// The keys of this store that belong to `name`: they can neither be seen nor be changed
@@ -152,6 +173,11 @@ impl StateStore {
         self.able("require", requirement)
     }
 
+    /// The form of typed values.
+    pub fn encoding(&self) -> Encoding {
+        self.shared.options.encoding
+    }
+
     /// The backend's name, as in `redis`.
     pub fn backend(&self) -> &'static str {
         self.shared.backend
@@ -183,6 +209,18 @@ impl StateStore {
     /// An error of a call that was refused before anything was sent.
     pub(crate) fn refused(&self, operation: &'static str, cause: DriverError) -> Error {
         self.shared.error(operation, None, cause)
+    }
+
+    /// The key that the driver sees.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn backend_key<'k>(&self, key: &'k str) -> Result<Cow<'k, str>, DriverError> {
+        self.namespace.key(key)
+    }
+
+    /// An error of this store.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn failed(&self, operation: &'static str, key: &str, cause: DriverError) -> Error {
+        self.shared.error(operation, Some(key), cause)
     }
 
     fn able(&self, operation: &'static str, requirement: Requirement) -> Result<()> {

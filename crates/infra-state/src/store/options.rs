@@ -6,8 +6,10 @@ use std::time::Duration;
 use infra_core::Secret;
 
 use crate::capabilities::Requirement;
+use crate::codec::Encoding;
 #[cfg(feature = "file")]
 use crate::file::FileOptions;
+use crate::layer::Layers;
 use crate::memory::MemoryOptions;
 
 /// What the portable handle adds to a driver: deadlines and bounds.
@@ -20,6 +22,7 @@ pub struct StoreOptions {
     pub(crate) max_scan_keys: usize,
     pub(crate) update_attempts: u32,
     pub(crate) requirements: Vec<Requirement>,
+    pub(crate) encoding: Encoding,
 }
 
 impl StoreOptions {
@@ -34,6 +37,7 @@ impl StoreOptions {
             max_scan_keys: 10_000_000,
             update_attempts: 100,
             requirements: Vec::new(),
+            encoding: Encoding::Json,
         }
     }
 
@@ -82,6 +86,13 @@ impl StoreOptions {
         self
     }
 
+    /// The form of typed values. Default JSON.
+    #[must_use]
+    pub const fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
     /// What the program cannot do without. A backend that cannot do it is an error when the store
     /// is made, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), not at the first call
     /// that needs it.
@@ -116,6 +127,7 @@ const fn bounded(limit: Duration) -> Duration {
 pub struct StateOptions {
     pub(crate) url: Option<Secret>,
     pub(crate) store: StoreOptions,
+    pub(crate) layers: Layers,
     pub(crate) memory: MemoryOptions,
     pub(crate) path: Option<PathBuf>,
     #[cfg(feature = "file")]
@@ -131,6 +143,7 @@ impl StateOptions {
         StateOptions {
             url: None,
             store: StoreOptions::new(),
+            layers: Layers::new(),
             memory: MemoryOptions::new(),
             path: None,
             #[cfg(feature = "file")]
@@ -152,6 +165,14 @@ impl StateOptions {
     #[must_use]
     pub fn store(mut self, options: StoreOptions) -> Self {
         self.store = options;
+        self
+    }
+
+    /// Layers around the driver, whichever it is: limits, tracing, retry, encryption and others.
+    /// None by default.
+    #[must_use]
+    pub fn layers(mut self, layers: Layers) -> Self {
+        self.layers = layers;
         self
     }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Effect, StateStore};
-use crate::codec;
-use crate::error::Result;
+use crate::driver::DriverError;
+use crate::error::{ErrorKind, Result};
 use crate::ttl::{self, Ttl, TtlState};
 
 /// # One key
@@ -28,8 +28,7 @@ impl StateStore {
         let Some(bytes) = self.get_bytes(key).await? else {
             return Ok(None);
         };
-        codec::decode(&bytes)
-            .map(Some)
+        (self.encoding().decode(&bytes).map(Some))
             .map_err(|cause| self.shared.error("get", Some(key), cause))
     }
 
@@ -47,7 +46,8 @@ impl StateStore {
             .await
     }
 
-    /// Stores `value` as JSON text, for ever: an earlier expiry is removed.
+    /// Stores `value` as JSON text, or as [`StoreOptions::encoding`](crate::StoreOptions::encoding)
+    /// says, for ever: an earlier expiry is removed.
     ///
     /// # Errors
     /// [`Encode`](crate::ErrorKind::Encode) for what JSON cannot hold, such as NaN;
@@ -158,9 +158,11 @@ impl StateStore {
     /// [`NotAnInteger`](crate::ErrorKind::NotAnInteger) and
     /// [`Overflow`](crate::ErrorKind::Overflow) change nothing. A
     /// [`Timeout`](crate::ErrorKind::Timeout) leaves the outcome unknown: repeating may count
-    /// twice, so nothing here repeats it.
+    /// twice, so nothing here repeats it. [`Unsupported`](crate::ErrorKind::Unsupported) in a store
+    /// whose values are no text, see [`Encoding`](crate::Encoding).
     pub async fn increment(&self, key: &str, delta: i64) -> Result<i64> {
         let backend_key = self.key("increment", key)?;
+        self.can_count(key)?;
         let shared = &self.shared;
         let call = |limit| shared.driver.increment(&backend_key, delta, limit);
         let limit = shared.options.write_timeout;
@@ -225,14 +227,24 @@ impl StateStore {
             .await
     }
 
+    fn can_count(&self, key: &str) -> Result<()> {
+        self.shared.check_open("increment", Some(key))?;
+        if self.encoding().counts() {
+            return Ok(());
+        }
+        let message = "counters are decimal text: use a store with values in JSON";
+        let cause = DriverError::new(ErrorKind::Unsupported, message);
+        Err(self.shared.error("increment", Some(key), cause))
+    }
+
     pub(crate) fn encoded<T: Serialize + ?Sized>(
         &self,
         operation: &'static str,
         key: &str,
         value: &T,
     ) -> Result<Bytes> {
-        let text =
-            codec::encode(value).map_err(|cause| self.shared.error(operation, Some(key), cause))?;
-        self.value(operation, key, text)
+        let bytes = (self.encoding().encode(value))
+            .map_err(|cause| self.shared.error(operation, Some(key), cause))?;
+        self.value(operation, key, bytes)
     }
 }

@@ -6,7 +6,6 @@ use serde::de::DeserializeOwned;
 
 use super::{Effect, StateStore};
 use crate::capabilities::Requirement;
-use crate::codec;
 use crate::driver::DriverError;
 use crate::error::Result;
 use crate::step::{Action, Expect, Step};
@@ -43,9 +42,12 @@ impl StateStore {
     /// As [`StateStore::get`].
     pub async fn get_versioned<T: DeserializeOwned>(&self, key: &str) -> Result<Versioned<T>> {
         let read = self.get_versioned_bytes(key).await?;
-        let value = (read.value.as_ref().map(|bytes| codec::decode(bytes)))
-            .transpose()
-            .map_err(|cause| self.shared.error("get_versioned", Some(key), cause))?;
+        let value = (read
+            .value
+            .as_ref()
+            .map(|bytes| self.encoding().decode(bytes)))
+        .transpose()
+        .map_err(|cause| self.shared.error("get_versioned", Some(key), cause))?;
         Ok(Versioned {
             value,
             version: read.version,

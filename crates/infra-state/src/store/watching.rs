@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 
 use super::{Effect, StateStore};
 use crate::capabilities::Requirement;
-use crate::codec;
 use crate::error::Result;
 use crate::watch::{ChangeStream, WatchStream};
 
@@ -78,6 +77,7 @@ impl StateStore {
     /// # Errors
     /// [`Decode`](crate::ErrorKind::Decode).
     pub fn decode<T: DeserializeOwned>(&self, key: &str, bytes: &[u8]) -> Result<T> {
-        codec::decode(bytes).map_err(|cause| self.shared.error("decode", Some(key), cause))
+        (self.encoding().decode(bytes))
+            .map_err(|cause| self.shared.error("decode", Some(key), cause))
     }
 }

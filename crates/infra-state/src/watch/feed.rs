@@ -27,7 +27,8 @@ pub fn watch_feed(prefix: impl Into<String>, capacity: usize) -> (WatchSink, Wat
     let sink = WatchSink {
         shared: shared.clone(),
     };
-    (sink, WatchFeed { shared })
+    let hidden = String::new();
+    (sink, WatchFeed { shared, hidden })
 }
 
 /// The driver's end of a feed. The reader's stream ends when it is dropped.
@@ -38,6 +39,8 @@ pub struct WatchSink {
 /// The reader's end of a feed. Dropping it tells the driver to stop.
 pub struct WatchFeed {
     shared: Arc<Shared>,
+    /// What the reader does not want to see before the keys.
+    hidden: String,
 }
 
 struct Shared {
@@ -114,15 +117,28 @@ impl Drop for WatchSink {
 }
 
 impl WatchFeed {
+    /// The same changes, of keys without what they all begin with; others are left out. For
+    /// layers that put something before every key.
+    #[must_use]
+    pub fn without_prefix(mut self, prefix: &str) -> Self {
+        self.hidden.push_str(prefix);
+        self
+    }
+
     /// The next change; `None` when the driver has ended the feed and all was taken.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Change>> {
         let mut state = self.shared.lock();
         if let Some(reason) = state.gap.take() {
             return Poll::Ready(Some(Change::Gap(reason)));
         }
-        if let Some(key) = state.changed.pop_front() {
+        while let Some(key) = state.changed.pop_front() {
             state.known.remove(&key);
-            return Poll::Ready(Some(Change::Key(key)));
+            if self.hidden.is_empty() {
+                return Poll::Ready(Some(Change::Key(key)));
+            }
+            if let Some(key) = key.strip_prefix(&*self.hidden) {
+                return Poll::Ready(Some(Change::Key(key.into())));
+            }
         }
         if state.ended {
             return Poll::Ready(None);
@@ -220,6 +236,16 @@ mod tests {
         let all = taken(&mut feed);
         assert_eq!(all.first().map(String::as_str), Some("gap"));
         assert_eq!(all.last().map(String::as_str), Some("999"));
+    }
+
+    #[test]
+    fn s45_a_hidden_prefix_is_not_seen() {
+        let (sink, feed) = watch_feed("t", 10);
+        let mut feed = feed.without_prefix("t:").without_prefix("u:");
+        for key in ["t:u:a", "t:v", "tu", "t:u:"] {
+            sink.changed(key);
+        }
+        assert_eq!(taken(&mut feed), ["a", ""]);
     }
 
     #[test]

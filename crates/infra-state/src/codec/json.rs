@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
+use super::finite;
 use crate::driver::DriverError;
 use crate::error::ErrorKind;
-use crate::finite;
 
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, DriverError> {
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, DriverError> {
     let failed = |reason: String| {
         let message = format!("cannot write a {} as JSON: {reason}", type_name::<T>());
         DriverError::new(ErrorKind::Encode, message)
@@ -25,7 +25,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Driver
 }
 
 /// The reason says where, never what: serde's own message would repeat the value.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DriverError> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DriverError> {
     serde_json::from_slice(bytes).map_err(|error| {
         let reason = match error.classify() {
             Category::Data => "JSON of another shape",

@@ -5,13 +5,13 @@ use std::fmt;
 use serde::ser::{self, Serialize, Serializer};
 
 /// Fails when a NaN or an infinity is anywhere in `value`.
-pub(crate) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
+pub(super) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
     value.serialize(Finite)
 }
 
 /// JSON has no text for this number.
 #[derive(Debug)]
-pub(crate) struct NotFinite;
+pub(super) struct NotFinite;
 
 impl fmt::Display for NotFinite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
