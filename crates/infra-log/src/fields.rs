@@ -67,6 +67,12 @@ impl Fields {
         self.entries.push((name, value));
     }
 
+    pub(crate) fn push_text(&mut self, name: &'static str, text: &str) {
+        let start = self.text.len();
+        self.text.push_str(text);
+        self.push(name, Stored::Text(start..self.text.len()));
+    }
+
     /// True when `name` was recorded, as a field or as the message.
     pub(crate) fn has(&self, name: &str) -> bool {
         (name == "message" && self.message.is_some()) || self.entries.iter().any(|e| e.0 == name)

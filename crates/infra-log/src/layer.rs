@@ -22,6 +22,8 @@ use crate::time::Timestamp;
 pub(crate) struct LogLayer {
     pub(crate) shape: Arc<Shape>,
     pub(crate) destination: Destination,
+    #[cfg(feature = "otel")]
+    pub(crate) telemetry: Option<Arc<crate::otel::Telemetry>>,
 }
 
 /// What becomes of an event.
@@ -34,26 +36,28 @@ pub(crate) enum Destination {
 }
 
 /// Several layers can record the same span, each by its own rules.
-struct SpanData {
+pub(crate) struct SpanData {
     layer: u64,
-    fields: Fields,
+    pub(crate) fields: Fields,
     /// The context in which the span was made: that of events which name it as their parent.
-    context: infra_core::Context,
+    pub(crate) context: infra_core::Context,
+    #[cfg(feature = "otel")]
+    pub(crate) trace: Option<crate::otel::SpanTrace>,
 }
 
 /// All layers' data of one span; nearly always there is one.
-struct SpanStore {
+pub(crate) struct SpanStore {
     first: SpanData,
     others: Vec<SpanData>,
 }
 
 impl SpanStore {
-    fn of(&self, layer: u64) -> Option<&SpanData> {
+    pub(crate) fn of(&self, layer: u64) -> Option<&SpanData> {
         let all = std::iter::once(&self.first).chain(&self.others);
         all.into_iter().find(|data| data.layer == layer)
     }
 
-    fn of_mut(&mut self, layer: u64) -> Option<&mut SpanData> {
+    pub(crate) fn of_mut(&mut self, layer: u64) -> Option<&mut SpanData> {
         let all = std::iter::once(&mut self.first).chain(&mut self.others);
         all.into_iter().find(|data| data.layer == layer)
     }
@@ -62,10 +66,10 @@ impl SpanStore {
 /// The buffers of one thread. Taken while in use, so that an event from inside of a `Debug` finds
 /// none and makes its own.
 #[derive(Default)]
-struct Scratch {
-    fields: Fields,
-    line: Vec<u8>,
-    seen: Vec<Key<'static>>,
+pub(crate) struct Scratch {
+    pub(crate) fields: Fields,
+    pub(crate) line: Vec<u8>,
+    pub(crate) seen: Vec<Key<'static>>,
 }
 
 /// Buffers that grew beyond this are given back to the allocator.
@@ -106,12 +110,14 @@ where
         let mut fields = Fields::default();
         attributes.record(&mut collector(&mut fields, &self.shape.rules));
         let Some(span) = ctx.span(id) else { return };
-        let mut extensions = span.extensions_mut();
         let data = SpanData {
             layer: self.shape.id,
             fields,
             context: context::current(),
+            #[cfg(feature = "otel")]
+            trace: self.begin_span(attributes, &span, &ctx),
         };
+        let mut extensions = span.extensions_mut();
         match extensions.get_mut::<SpanStore>() {
             Some(store) => store.others.push(data),
             None => extensions.insert(SpanStore {
@@ -160,6 +166,8 @@ where
             Destination::Lines(lines) => {
                 render(&self.shape, &mut scratch, &head, around, suppressed);
                 lines.sink.write(head.level, &scratch.line);
+                #[cfg(feature = "otel")]
+                self.send_event(&mut scratch, &head, event, &ctx, suppressed);
             }
             Destination::Captures => capture::deliver(|| {
                 let mut captured = CapturedEvent::new(&head, &scratch.fields, &self.shape.reserved);
@@ -169,9 +177,15 @@ where
         }
         scratch.give_back();
     }
+
+    #[cfg(feature = "otel")]
+    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        self.end_span(&id, &ctx);
+    }
 }
 
-fn render<S>(
+/// Renders a line into the scratch's buffer, which is empty.
+pub(crate) fn render<S>(
     shape: &Shape,
     scratch: &mut Scratch,
     head: &Head<'_>,
@@ -187,10 +201,10 @@ fn render<S>(
 }
 
 /// The spans around an event.
-struct Around<'a, S> {
-    layer: u64,
-    explicit_parent: bool,
-    scope: Option<Scope<'a, S>>,
+pub(crate) struct Around<'a, S> {
+    pub(crate) layer: u64,
+    pub(crate) explicit_parent: bool,
+    pub(crate) scope: Option<Scope<'a, S>>,
 }
 
 impl<S: for<'l> LookupSpan<'l>> Around<'_, S> {

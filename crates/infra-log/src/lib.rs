@@ -95,21 +95,27 @@ mod format;
 mod layer;
 mod level;
 mod lines;
+#[cfg(feature = "otel")]
+mod otel;
 mod panic_hook;
 mod redact;
 mod sampling;
 mod settings;
 mod setup;
 mod time;
+mod trace;
 mod writer;
 
 pub use capture::{Capture, CapturedEvent, FieldValue, capture, tests_init};
 pub use error::{Error, ErrorKind};
 pub use format::Schema;
 pub use level::LevelSpec;
+#[cfg(feature = "otel")]
+pub use otel::{OtelSettings, OtelStats};
 pub use sampling::Sampling;
 pub use settings::{ColorChoice, Format, LogSettings, Output};
 pub use setup::{LogHandle, init};
+pub use trace::{trace_parent, traced};
 pub use writer::LogStats;
 
 #[cfg(test)]

@@ -34,24 +34,21 @@ impl Lines {
     /// Tells of what was suppressed, then waits until everything is written.
     pub(crate) fn flush(&self, within: Duration) -> bool {
         for untold in self.limiter.iter().flat_map(Limiter::take_untold) {
-            let mut line = Vec::new();
             let mut fields = message("log lines suppressed");
-            let start = fields.text.len();
-            fields.text.push_str(&untold.target);
-            fields.push("of_target", Stored::Text(start..fields.text.len()));
+            fields.push_text("of_target", &untold.target);
             if let Some(source) = untold.line {
                 fields.push("of_line", Stored::U64(source.into()));
             }
-            write(
-                &self.shape,
-                &mut line,
-                Level::INFO,
-                &fields,
-                untold.suppressed,
-            );
-            self.sink.write(Level::INFO, &line);
+            self.tell(Level::INFO, &fields, untold.suppressed);
         }
         self.sink.flush(within)
+    }
+
+    /// Writes a line of the log's own.
+    pub(crate) fn tell(&self, level: Level, fields: &Fields, suppressed: u64) {
+        let mut line = Vec::new();
+        write(&self.shape, &mut line, level, fields, suppressed);
+        self.sink.write(level, &line);
     }
 }
 
@@ -67,7 +64,8 @@ pub(crate) fn drop_note(shape: &Arc<Shape>) -> DropNote {
     })
 }
 
-fn message(text: &str) -> Fields {
+/// The fields of a line with this message.
+pub(crate) fn message(text: &str) -> Fields {
     let mut fields = Fields::default();
     fields.text.push_str(text);
     fields.message = Some(Stored::Text(0..text.len()));

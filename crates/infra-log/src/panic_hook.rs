@@ -22,7 +22,7 @@ pub(crate) fn install(handle: LogHandle) {
         let reporting = REPORTING.try_with(|r| r.replace(true)).unwrap_or(true);
         if !reporting {
             report(info);
-            let _ = handle.flush(FLUSH);
+            handle.flush_last(FLUSH);
             let _ = REPORTING.try_with(|r| r.set(false));
         }
         earlier(info);

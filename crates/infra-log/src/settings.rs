@@ -128,6 +128,8 @@ pub struct LogSettings {
     pub(crate) max_value_bytes: usize,
     pub(crate) max_line_bytes: usize,
     pub(crate) panic_hook: bool,
+    #[cfg(feature = "otel")]
+    pub(crate) otel: Option<crate::otel::OtelSettings>,
 }
 
 impl LogSettings {
@@ -146,6 +148,8 @@ impl LogSettings {
             max_value_bytes: 16 * 1024,
             max_line_bytes: 256 * 1024,
             panic_hook: false,
+            #[cfg(feature = "otel")]
+            otel: None,
         }
     }
 
@@ -227,6 +231,15 @@ impl LogSettings {
     /// Default: off.
     pub fn panic_hook(mut self, on: bool) -> Self {
         self.panic_hook = on;
+        self
+    }
+
+    /// Also sends every event that is written, and every span, to an OpenTelemetry collector. What
+    /// every line has as [static fields](Self::field) is sent once as the resource; the field
+    /// `service` becomes `service.name`. Default: nothing is sent.
+    #[cfg(feature = "otel")]
+    pub fn otel(mut self, collector: crate::otel::OtelSettings) -> Self {
+        self.otel = Some(collector);
         self
     }
 

@@ -10,7 +10,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use crate::collect::Rules;
 use crate::error::{Error, ErrorKind};
 use crate::filter::LevelSwitch;
-use crate::format::Shape;
+use crate::format::{Shape, Style};
 use crate::layer::{Destination, LogLayer, next_id};
 use crate::level::LevelSpec;
 use crate::lines::{Lines, drop_note};
@@ -74,11 +74,13 @@ impl LogSettings {
     ///
     /// # Errors
     /// [`ErrorKind::Thread`] when the writer thread cannot be started.
-    pub fn build<S>(self) -> Result<(impl Layer<S> + Send + Sync + 'static, LogHandle), Error>
+    pub fn build<S>(mut self) -> Result<(impl Layer<S> + Send + Sync + 'static, LogHandle), Error>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let shape = Arc::new(self.shape());
+        #[cfg(feature = "otel")]
+        let otel = self.otel.take().map(|otel| otel.prepare(&self));
         let sink = Sink::new(self.output, self.queue_bytes, drop_note(&shape)).map_err(|e| {
             let detail = "the writer thread cannot be started";
             Error::new(ErrorKind::Thread, "setting up the log", detail).with_source(e)
@@ -89,17 +91,34 @@ impl LogSettings {
             limiter: self.sampling.map(Limiter::new),
             started: Instant::now(),
         });
+        #[cfg(feature = "otel")]
+        let telemetry = match otel {
+            None => None,
+            Some(start) => Some(Arc::new(start(Arc::clone(&lines))?)),
+        };
         let level = LevelSwitch::new(self.level);
         let handle = LogHandle {
             level: level.clone(),
             lines: Arc::clone(&lines),
+            #[cfg(feature = "otel")]
+            telemetry: telemetry.clone(),
         };
         let destination = Destination::Lines(lines);
-        let layer = LogLayer { shape, destination };
+        let layer = LogLayer {
+            shape,
+            destination,
+            #[cfg(feature = "otel")]
+            telemetry,
+        };
         Ok((layer.with_filter(level), handle))
     }
 
+    /// How lines are written.
     pub(crate) fn shape(&self) -> Shape {
+        self.shape_of(Style::Lines(self.format))
+    }
+
+    pub(crate) fn shape_of(&self, style: Style) -> Shape {
         let deny = DENIED
             .iter()
             .copied()
@@ -108,7 +127,7 @@ impl LogSettings {
             deny: DenyList::new(deny),
             max_value: self.max_value_bytes,
         };
-        Shape::new(next_id(), self, self.colors(), rules)
+        Shape::new(next_id(), self, style, rules)
     }
 }
 
@@ -117,6 +136,8 @@ impl LogSettings {
 pub struct LogHandle {
     level: LevelSwitch,
     lines: Arc<Lines>,
+    #[cfg(feature = "otel")]
+    telemetry: Option<Arc<crate::otel::Telemetry>>,
 }
 
 impl LogHandle {
@@ -132,19 +153,56 @@ impl LogHandle {
     }
 
     /// Waits, at most this long, until every line logged before has been written or refused by
-    /// the output. Blocks the thread; without a queue there is nothing to wait for.
+    /// the output, and every record for a collector been sent or given up. Blocks the thread;
+    /// without a queue and a collector there is nothing to wait for.
     ///
     /// # Errors
-    /// [`ErrorKind::FlushTimeout`] when the output was too slow; the lines stay queued.
+    /// [`ErrorKind::FlushTimeout`] when output or collector was too slow; what is left stays
+    /// queued.
     pub fn flush(&self, within: Duration) -> Result<(), Error> {
-        match self.lines.flush(within) {
-            true => Ok(()),
-            false => Err(Error::new(
-                ErrorKind::FlushTimeout,
-                "flushing the log",
-                format!("the output did not take all lines within {within:?}"),
-            )),
+        let until = Instant::now().checked_add(within);
+        let late = |what: &str| {
+            let detail = format!("{what} within {within:?}");
+            Error::new(ErrorKind::FlushTimeout, "flushing the log", detail)
+        };
+        if !self.lines.flush(within) {
+            return Err(late("the output did not take all lines"));
         }
+        let left = until.map_or(within, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
+        match self.flush_telemetry(left) {
+            true => Ok(()),
+            false => Err(late("the collector did not take all telemetry")),
+        }
+    }
+
+    /// As [`flush`](Self::flush) before the process may end without warning: does not wait for a
+    /// collector that was not there the last time either.
+    pub(crate) fn flush_last(&self, within: Duration) {
+        self.lines.flush(within);
+        #[cfg(feature = "otel")]
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.flush_last(within);
+        }
+    }
+
+    #[cfg(feature = "otel")]
+    fn flush_telemetry(&self, within: Duration) -> bool {
+        let telemetry = self.telemetry.as_ref();
+        telemetry.is_none_or(|telemetry| telemetry.flush(within))
+    }
+
+    #[cfg(not(feature = "otel"))]
+    fn flush_telemetry(&self, _: Duration) -> bool {
+        true
+    }
+
+    /// What became of the logs and spans for the collector so far; zeros without one.
+    #[cfg(feature = "otel")]
+    pub fn otel_stats(&self) -> crate::otel::OtelStats {
+        let telemetry = self.telemetry.as_ref();
+        telemetry.map_or_else(Default::default, |telemetry| telemetry.stats())
     }
 
     /// How many lines found the queue full so far.

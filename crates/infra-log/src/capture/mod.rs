@@ -143,6 +143,8 @@ fn recorder() -> LogLayer {
     LogLayer {
         shape: Arc::new(LogSettings::new().shape()),
         destination: Destination::Captures,
+        #[cfg(feature = "otel")]
+        telemetry: None,
     }
 }
 

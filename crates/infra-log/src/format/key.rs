@@ -58,6 +58,11 @@ impl<'a> Key<'a> {
         !self.prefix.is_empty()
     }
 
+    /// What the key is put together from.
+    pub(super) fn parts(&self) -> [&'a str; 3] {
+        [self.prefix, self.name, self.suffix]
+    }
+
     fn is_plain(&self) -> bool {
         self.prefix.is_empty() && self.suffix.is_empty()
     }
@@ -66,10 +71,8 @@ impl<'a> Key<'a> {
         if self.is_plain() && other.is_plain() {
             return self.name == other.name;
         }
-        let bytes = |k: &Key<'a>| [k.prefix, k.name, k.suffix];
-        let others = [other.prefix, other.name, other.suffix];
-        let mine = bytes(self).into_iter().flat_map(str::bytes);
-        mine.eq(others.into_iter().flat_map(str::bytes))
+        let mine = self.parts().into_iter().flat_map(str::bytes);
+        mine.eq(other.parts().into_iter().flat_map(str::bytes))
     }
 }
 

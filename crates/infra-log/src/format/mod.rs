@@ -18,6 +18,8 @@ use tracing_core::Level;
 use crate::collect::{Bounded, Rules, write_masked};
 use crate::escape;
 use crate::fields::Value;
+#[cfg(feature = "otel")]
+use crate::otel::wire::{self, Part};
 use crate::settings::{Format, LogSettings};
 use crate::time::Timestamp;
 
@@ -31,7 +33,7 @@ pub(crate) use walk::Walk;
 pub(crate) struct Shape {
     /// A number of this layer's own: whose rendering a context keeps.
     pub(crate) id: u64,
-    pub(crate) format: Format,
+    pub(crate) style: Style,
     pub(crate) colors: bool,
     pub(crate) rules: Rules,
     pub(crate) reserved: Reserved,
@@ -40,6 +42,31 @@ pub(crate) struct Shape {
     pub(crate) max_line: usize,
     statics: Vec<(String, Bound)>,
     statics_text: Vec<u8>,
+}
+
+/// What a shape writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Lines(Format),
+    /// Attributes of a message of OTLP.
+    #[cfg(feature = "otel")]
+    Otlp(Part),
+}
+
+impl Style {
+    fn names(self, schema: Schema) -> &'static Names {
+        match self {
+            Style::Lines(Format::Json) => Names::of(schema),
+            Style::Lines(Format::Console | Format::Logfmt) => Names::of(Schema::Plain),
+            #[cfg(feature = "otel")]
+            Style::Otlp(_) => Names::otlp(),
+        }
+    }
+
+    /// Whether a context may keep what was written of it: only texts are kept.
+    fn is_text(self) -> bool {
+        matches!(self, Style::Lines(_))
+    }
 }
 
 /// What every line starts with.
@@ -58,15 +85,12 @@ enum Origin {
 }
 
 impl Shape {
-    pub(crate) fn new(id: u64, settings: &LogSettings, colors: bool, rules: Rules) -> Self {
-        let names = match settings.format {
-            Format::Json => Names::of(settings.schema),
-            Format::Console | Format::Logfmt => Names::of(Schema::Plain),
-        };
+    pub(crate) fn new(id: u64, settings: &LogSettings, style: Style, rules: Rules) -> Self {
+        let names = style.names(settings.schema);
         let mut shape = Shape {
             id,
-            format: settings.format,
-            colors,
+            style,
+            colors: settings.colors(),
             rules,
             reserved: Reserved::new(names),
             names,
@@ -112,6 +136,20 @@ impl Shape {
         }
     }
 
+    /// The same without the static fields.
+    #[cfg(feature = "otel")]
+    pub(crate) fn without_statics(mut self) -> Self {
+        self.statics.clear();
+        self.statics_text.clear();
+        self
+    }
+
+    /// The static fields as they stand in every line.
+    #[cfg(feature = "otel")]
+    pub(crate) fn statics(&self) -> &[u8] {
+        &self.statics_text
+    }
+
     fn bounded(&self, text: &str) -> String {
         let mut bounded = String::new();
         let write = |out: &mut Bounded<'_>| std::fmt::Write::write_str(out, text);
@@ -143,6 +181,8 @@ impl Shape {
     fn trace(&self, out: &mut Vec<u8>, parent: &TraceParent) {
         let (trace_id, span_id, flags) = match &self.names.trace {
             Trace::Whole(name) => return self.own(out, name, Value::Text(&parent.to_string())),
+            #[cfg(feature = "otel")]
+            Trace::Elsewhere(_) => return,
             Trace::Parts {
                 trace_id,
                 span_id,
@@ -176,18 +216,22 @@ impl Shape {
     }
 
     fn head(&self, out: &mut Vec<u8>, head: &Head<'_>, message: Value<'_>) {
-        match self.format {
-            Format::Json => json::head(out, self.names, head, message),
-            Format::Console => console::head(out, head, message, self.colors),
-            Format::Logfmt => logfmt::head(out, head, message),
+        match self.style {
+            Style::Lines(Format::Json) => json::head(out, self.names, head, message),
+            Style::Lines(Format::Console) => console::head(out, head, message, self.colors),
+            Style::Lines(Format::Logfmt) => logfmt::head(out, head, message),
+            #[cfg(feature = "otel")]
+            Style::Otlp(part) => otlp_head(out, part, head, message),
         }
     }
 
     fn field(&self, out: &mut Vec<u8>, key: &Key<'_>, value: Value<'_>, origin: Origin) {
-        match self.format {
-            Format::Json => json::field(out, key, value),
-            Format::Console => console::field(out, key, value, origin, self.colors),
-            Format::Logfmt => logfmt::field(out, key, value),
+        match self.style {
+            Style::Lines(Format::Json) => json::field(out, key, value),
+            Style::Lines(Format::Console) => console::field(out, key, value, origin, self.colors),
+            Style::Lines(Format::Logfmt) => logfmt::field(out, key, value),
+            #[cfg(feature = "otel")]
+            Style::Otlp(part) => wire::attribute(out, part.attributes(), &key.parts(), value),
         }
     }
 
@@ -198,15 +242,30 @@ impl Shape {
         items: impl Iterator<Item = &'a str>,
         origin: Origin,
     ) {
-        match (self.format, origin) {
-            (Format::Json, _) => json::list(out, key, items),
+        match self.style {
+            Style::Lines(Format::Json) => json::list(out, key, items),
             // Written below the line, see `Walk::finish`.
-            (Format::Console, Origin::Event) => {}
-            (Format::Console, Origin::Around) | (Format::Logfmt, _) => {
-                logfmt::list(out, key, items);
-            }
+            Style::Lines(Format::Console) if origin == Origin::Event => {}
+            Style::Lines(Format::Console | Format::Logfmt) => logfmt::list(out, key, items),
+            #[cfg(feature = "otel")]
+            Style::Otlp(part) => wire::list(out, part.attributes(), &key.parts(), items),
         }
     }
+}
+
+/// The fields of a `LogRecord` that are no attributes; what a span has instead is written by whoever
+/// knows the span.
+#[cfg(feature = "otel")]
+fn otlp_head(out: &mut Vec<u8>, part: Part, head: &Head<'_>, message: Value<'_>) {
+    if part != Part::Log {
+        return;
+    }
+    let nanos = head.time.0.saturating_mul(1000);
+    wire::fixed_64(out, 1, nanos);
+    wire::number(out, 2, Names::severity(head.level));
+    wire::bytes(out, 3, head.level.as_str().as_bytes());
+    wire::nested(out, 5, |out| wire::any_value(out, message));
+    wire::fixed_64(out, 11, nanos);
 }
 
 /// A number, truth value or null, the same in every format.

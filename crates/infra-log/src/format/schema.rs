@@ -72,6 +72,9 @@ pub(crate) struct Names {
 #[derive(Debug)]
 pub(super) enum Trace {
     Whole(&'static str),
+    /// In fields of the message that are no attributes; the name is reserved all the same.
+    #[cfg(feature = "otel")]
+    Elsewhere(&'static str),
     Parts {
         trace_id: &'static str,
         span_id: &'static str,
@@ -93,12 +96,23 @@ pub(super) const SUPPRESSED: &str = "suppressed";
 impl Names {
     pub(crate) fn of(schema: Schema) -> &'static Names {
         match schema {
-            Schema::Plain => &PLAIN,
+            Schema::Plain => const { &PLAIN },
             Schema::Ecs => &ECS,
             Schema::Otel => &OTEL,
             Schema::Gcp => &GCP,
             Schema::Datadog => &DATADOG,
         }
+    }
+
+    /// The names of attributes in OTLP: those of [`Schema::Plain`], so that a field has one name in
+    /// a line and in a record.
+    #[cfg(feature = "otel")]
+    pub(crate) fn otlp() -> &'static Names {
+        static OTLP: Names = Names {
+            trace: Trace::Elsewhere("traceparent"),
+            ..PLAIN
+        };
+        &OTLP
     }
 
     /// OpenTelemetry's number of a level.
@@ -127,6 +141,8 @@ impl Names {
     pub(super) fn keys(&self) -> impl Iterator<Item = &'static str> {
         let (trace_id, span_id, flags) = match &self.trace {
             Trace::Whole(name) => (*name, None, None),
+            #[cfg(feature = "otel")]
+            Trace::Elsewhere(name) => (*name, None, None),
             Trace::Parts {
                 trace_id,
                 span_id,
@@ -164,7 +180,7 @@ impl Flags {
 const UPPER: [&str; 5] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
 const LOWER: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
 
-static PLAIN: Names = Names {
+const PLAIN: Names = Names {
     timestamp: "timestamp",
     level: "level",
     levels: UPPER,

@@ -4,7 +4,7 @@ use infra_core::Context;
 
 use super::key::Key;
 use super::schema::{FIELDS_DROPPED, SUPPRESSED};
-use super::{Head, Origin, Shape, console};
+use super::{Head, Origin, Shape, Style, console};
 use crate::fields::{Fields, Stored, Value};
 use crate::settings::Format;
 
@@ -97,15 +97,22 @@ impl<'a> Walk<'a> {
         self.statics(context);
         self.count(FIELDS_DROPPED, self.dropped);
         self.count(SUPPRESSED, suppressed);
-        if self.shape.format == Format::Json {
-            self.out.push(b'}');
+        match self.shape.style {
+            Style::Lines(Format::Json) => self.out.extend_from_slice(b"}\n"),
+            Style::Lines(Format::Logfmt) => self.out.push(b'\n'),
+            Style::Lines(Format::Console) => {
+                self.out.push(b'\n');
+                self.causes(event);
+            }
+            #[cfg(feature = "otel")]
+            Style::Otlp(_) => {}
         }
-        self.out.push(b'\n');
-        if self.shape.format == Format::Console {
-            for (_, stored) in event.entries() {
-                if let Stored::Error { chain, .. } = stored {
-                    console::causes(self.out, event.chain(chain));
-                }
+    }
+
+    fn causes(&mut self, event: &Fields) {
+        for (_, stored) in event.entries() {
+            if let Stored::Error { chain, .. } = stored {
+                console::causes(self.out, event.chain(chain));
             }
         }
     }
@@ -125,9 +132,13 @@ impl<'a> Walk<'a> {
         let render = |context: &Context| {
             String::from_utf8(shape.context_text(context, |_| false)).unwrap_or_default()
         };
-        match context.rendered(shape.id, render) {
-            Some(text) if !collides => self.out.extend_from_slice(text.as_bytes()),
-            _ => {
+        let kept = match shape.style.is_text() && !collides {
+            true => context.rendered(shape.id, render),
+            false => None,
+        };
+        match kept {
+            Some(text) => self.out.extend_from_slice(text.as_bytes()),
+            None => {
                 let text = shape.context_text(context, taken);
                 self.out.extend_from_slice(&text);
             }
