@@ -6,6 +6,7 @@
 //! - [`redis`]: which Redis or Valkey server the tests run on, and how it was found;
 //! - [`install`]: what a task may install when it is missing, and where;
 //! - [`image`]: container images made of the installed server program;
+//! - [`fuzz`]: fuzz targets, each for a bounded time;
 //! - [`python`]: the virtual environment of the Python interoperability tests;
 //! - [`shell`]: running commands.
 #![allow(
@@ -13,6 +14,7 @@
     reason = "a program: it reads its own environment"
 )]
 
+mod fuzz;
 mod image;
 mod install;
 mod python;
@@ -40,6 +42,8 @@ Tasks of the workspace: cargo xtask <task>
       --bin PATH          this server program as a child process
   image redis|valkey      builds a container image of the installed server program
   bench                   runs the benchmarks and writes BENCHMARKS.md
+  fuzz [SECONDS]          every fuzz target for so long (60 unless given), with a nightly
+                          compiler where there is one; installs cargo-fuzz under target/
   ci                      everything that has to hold before a change is merged
   help                    this text
 
@@ -49,13 +53,22 @@ A test that needs a server fails without one; it is never skipped.
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let task: fn(&mut Report, &Wanted) = match words.as_slice() {
-        ["test"] => |report, _| tasks::test(report),
-        ["test-redis", ..] => tasks::test_redis,
-        ["image", "redis"] => |report, _| tasks::image(report, image::Server::Redis),
-        ["image", "valkey"] => |report, _| tasks::image(report, image::Server::Valkey),
-        ["bench"] => |report, _| tasks::bench(report),
-        ["ci"] => |report, _| tasks::ci(report),
+    let mut seconds = fuzz::SECONDS;
+    let task: fn(&mut Report, &Wanted, u32) = match words.as_slice() {
+        ["test"] => |report, _, _| tasks::test(report),
+        ["test-redis", ..] => |report, wanted, _| tasks::test_redis(report, wanted),
+        ["image", "redis"] => |report, _, _| tasks::image(report, image::Server::Redis),
+        ["image", "valkey"] => |report, _, _| tasks::image(report, image::Server::Valkey),
+        ["bench"] => |report, _, _| tasks::bench(report),
+        ["fuzz", given @ ..] if given.len() < 2 => {
+            match given.first().map(|text| text.parse()) {
+                None => {}
+                Some(Ok(given)) => seconds = given,
+                Some(Err(error)) => return misused(&format!("SECONDS: {error}")),
+            }
+            |report, _, seconds| fuzz::fuzz(report, seconds)
+        }
+        ["ci"] => |report, _, _| tasks::ci(report),
         [] | ["help" | "-h" | "--help", ..] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
@@ -73,7 +86,7 @@ fn main() -> ExitCode {
         return misused(&format!("the workspace is gone: {error}"));
     }
     let mut report = Report::new();
-    task(&mut report, &wanted);
+    task(&mut report, &wanted, seconds);
     report.finish()
 }
 

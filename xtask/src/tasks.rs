@@ -11,7 +11,7 @@ use infra_tests::servers;
 use crate::image::{self, Server};
 use crate::redis::{TestServer, Wanted, built_program};
 use crate::report::Report;
-use crate::{install, python, shell};
+use crate::{fuzz, install, python, shell};
 
 const EVERYTHING: [&str; 3] = ["--workspace", "--all-features", "--locked"];
 /// The tests that talk to a server, as nextest selects them.
@@ -113,6 +113,7 @@ pub(crate) fn ci(report: &mut Report) {
     } else {
         report.not_run("cargo deny check: cargo-deny is not installed");
     }
+    fuzz::fuzz(report, fuzz::SECONDS);
     test(report);
 }
 

@@ -22,6 +22,12 @@ pub const CACHE_REDIS_URL: &str = "CACHE_REDIS_URL";
 pub const LOG_LEVEL: &str = "LOG_LEVEL";
 /// How log lines look.
 pub const LOG_FORMAT: &str = "LOG_FORMAT";
+/// The names of the log's own fields in JSON.
+pub const LOG_SCHEMA: &str = "LOG_SCHEMA";
+/// The OpenTelemetry collector.
+pub const LOG_OTEL_ENDPOINT: &str = "LOG_OTEL_ENDPOINT";
+/// What the OpenTelemetry collector asks for in headers.
+pub const LOG_OTEL_HEADERS: &str = "LOG_OTEL_HEADERS";
 /// How often a call is tried.
 pub const RETRY_MAX_ATTEMPTS: &str = "RETRY_MAX_ATTEMPTS";
 /// When a circuit breaker opens.
@@ -60,7 +66,19 @@ const CACHE_BACKENDS: &[Choice] = &[
     Choice::with_feature("elasticache", "elasticache"),
 ];
 
-const LOG_FORMATS: &[Choice] = &[Choice::always("json"), Choice::always("console")];
+const LOG_FORMATS: &[Choice] = &[
+    Choice::always("json"),
+    Choice::always("console"),
+    Choice::always("logfmt"),
+];
+
+const LOG_SCHEMAS: &[Choice] = &[
+    Choice::always("plain"),
+    Choice::always("ecs"),
+    Choice::always("otel"),
+    Choice::always("gcp"),
+    Choice::always("datadog"),
+];
 
 /// The settings of `infra` itself, in the order of the reference.
 pub const SETTINGS: &[Setting] = &[
@@ -118,7 +136,16 @@ pub const SETTINGS: &[Setting] = &[
         ),
     Setting::choice(LOG_FORMAT, LOG_FORMATS)
         .default("console")
-        .doc("How log lines look: one JSON object a line, or text for people."),
+        .doc("How log lines look: one JSON object a line, text for people, or `key=value` pairs."),
+    Setting::choice(LOG_SCHEMA, LOG_SCHEMAS)
+        .default("plain")
+        .used_with(LOG_FORMAT, &["json"])
+        .doc("Which system's names the log's own fields have in JSON."),
+    Setting::url(LOG_OTEL_ENDPOINT, &["http", "https"])
+        .doc("OpenTelemetry collector that logs and spans are sent to, by OTLP over HTTP."),
+    Setting::text(LOG_OTEL_HEADERS)
+        .secret()
+        .doc("Headers for the collector: `name=value`, separated by commas."),
     Setting::integer(RETRY_MAX_ATTEMPTS, 1, 100)
         .default("3")
         .doc("How often a call is tried, the first time included."),

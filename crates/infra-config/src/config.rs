@@ -43,8 +43,14 @@ pub struct BackendConfig {
 pub struct LogConfig {
     /// A level word in any case, or directives.
     pub level: String,
-    /// `json` or `console`.
+    /// `json`, `console` or `logfmt`.
     pub format: &'static str,
+    /// Whose names JSON has: `plain`, `ecs`, `otel`, `gcp` or `datadog`.
+    pub schema: &'static str,
+    /// The URL of the OpenTelemetry collector, where there is one.
+    pub otel_endpoint: Option<Secret>,
+    /// Headers for the collector: `name=value`, separated by commas.
+    pub otel_headers: Option<Secret>,
 }
 
 /// How calls are retried and broken.
@@ -86,6 +92,9 @@ impl InfraConfig {
             log: LogConfig {
                 level: values.text(name::LOG_LEVEL).unwrap_or("INFO").to_owned(),
                 format: values.word(name::LOG_FORMAT).unwrap_or("console"),
+                schema: values.word(name::LOG_SCHEMA).unwrap_or("plain"),
+                otel_endpoint: values.secret(name::LOG_OTEL_ENDPOINT).cloned(),
+                otel_headers: values.secret(name::LOG_OTEL_HEADERS).cloned(),
             },
             resilience: ResilienceConfig {
                 retry_max_attempts: count(name::RETRY_MAX_ATTEMPTS).unwrap_or(3),

@@ -80,22 +80,31 @@ impl Reloadable {
         K: Into<OsString>,
         V: Into<OsString>,
     {
-        let mut loader = self
-            .inner
-            .loader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let next = loader.clone().environment(environment);
+        self.load_again(|loader| loader.environment(environment))
+    }
+
+    /// Loads again with the environment that it has: what can be new is in files. The environment
+    /// of a running process does not change from outside.
+    ///
+    /// # Errors
+    /// As [`Loader::load`]; then nothing has changed.
+    pub fn reload_files(&self) -> Result<ReloadReport, ConfigErrors> {
+        self.load_again(|loader| loader)
+    }
+
+    fn load_again(
+        &self,
+        change: impl FnOnce(Loader) -> Loader,
+    ) -> Result<ReloadReport, ConfigErrors> {
+        let loader = self.inner.loader.lock();
+        let mut loader = loader.unwrap_or_else(PoisonError::into_inner);
+        let next = change(loader.clone());
         let mut loaded = next.load()?;
         let report = keep_fixed(&self.current().values, &mut loaded.values);
         loaded.config = InfraConfig::from_values(&loaded.values);
         *loader = next;
-        let mut current = self
-            .inner
-            .current
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(loaded);
+        let current = self.inner.current.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
         Ok(report)
     }
 }

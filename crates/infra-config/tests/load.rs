@@ -865,6 +865,10 @@ fn trap_36_a_reload_is_whole_or_not_at_all() {
     assert_eq!(now.source("LOG_FORMAT"), Some(&Source::Default));
     assert_eq!(before.config.log.level, "INFO", "what was handed out stays");
     assert_eq!(settings.reload(nothing).unwrap().changed, [""; 0]);
+
+    write("LOG_LEVEL=ERROR\nAPP_MODE=live\n");
+    assert_eq!(settings.reload_files().unwrap().changed, ["LOG_LEVEL"]);
+    assert_eq!(settings.current().config.log.level, "ERROR");
 }
 
 #[test]

@@ -30,6 +30,7 @@
 //! - **Which events**: [`LevelSpec`]; fewer of those that come too often: [`Sampling`].
 //! - **How they look**: [`Format`], [`Schema`], [`ColorChoice`]; see *Fields* below.
 //! - **Where they go**: [`Output`], [`LogSettings::queue_bytes`], [`LogStats`]; see *Outputs*.
+//! - **Traces**: [`traced`], [`trace_parent`]; to a collector: `OtelSettings`; see *OpenTelemetry*.
 //! - **Tests**: [`capture`], [`tests_init`].
 //! - **Coming from structlog**: the table at the end.
 //!
@@ -65,8 +66,38 @@
 //! counted in [`LogHandle::stats`]. With [`panic_hook`](LogSettings::panic_hook) panics are
 //! lines too, written before the earlier hook runs.
 //!
+//! # OpenTelemetry
+//! With the feature `otel`, `LogSettings::otel` sends every event that is written as a log record
+//! and every span to a collector, as OTLP over HTTP. A record has the fields of the line, under the
+//! same keys and with the same redaction; the static fields are the resource.
+//!
+//! ```no_run
+//! # #[cfg(feature = "otel")] {
+//! use infra_log::{LogSettings, OtelSettings};
+//!
+//! let collector = OtelSettings::new("http://localhost:4318")?;
+//! let log = infra_log::init(LogSettings::new().field("service", "desk").otel(collector))?;
+//! # }
+//! # Ok::<(), infra_log::Error>(())
+//! ```
+//!
+//! - **Traces across processes** are W3C trace parents in the context. A span belongs to the span
+//!   around it, or to a trace parent that was bound inside of that one. [`traced`] runs work in a
+//!   span and makes that span the trace parent of whatever the work publishes; [`trace_parent`]
+//!   gives the header for a request of your own. `tracestate` is not kept.
+//! - **Spans**: `otel.name`, `otel.kind` (`server`, `client`, `producer`, `consumer`) and
+//!   `otel.status_code` (`ok`, `error`) are read from the span's fields. An event of level ERROR
+//!   directly in a span makes its status an error. A span that the level filters out is not sent.
+//! - **Nobody waits** for the collector except [`LogHandle::flush`]. A queue bounded in bytes, one
+//!   thread, batches with a time limit that covers their repetitions. What is lost is counted in
+//!   `LogHandle::otel_stats` and told in the log, once when it begins and once when it is over.
+//! - **No loop**: the thread that sends logs nothing that would be sent.
+//! - Requests are not compressed and go through no proxy; metrics are not sent.
+//!
 //! # Features
 //! - `log` (default): records of the `log` crate come through the same path.
+//! - `otel`: OpenTelemetry, over http. Brings no crate.
+//! - `otel-tls`: over https too, with rustls and the certificates of the system.
 //!
 //! # Coming from structlog
 //! | structlog | here |

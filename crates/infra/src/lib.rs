@@ -39,14 +39,16 @@
 //!
 //! # Features
 //! `full` (the default) is all of them. `redis` adds the Redis backends to whatever else is on,
-//! `fred` the state store on Redis over another client library, `file` the state store in a file.
+//! `fred` the state store on Redis over another client library, `file` the state store in a file,
+//! `otel` an OpenTelemetry collector for the log, `otel-tls` one behind https (not part of `full`).
 //! `manager` is [`Infrastructure`] and what it needs. Memory backends are always there.
 //!
 //! # Environment
 //! This is the one library crate that reads the process environment, and only in
 //! [`Infrastructure::from_env`] and
 //! [`process_environment`](InfrastructureBuilder::process_environment). The variables are listed
-//! in the README.
+//! in the README. With [`reload_on_sighup`](InfrastructureBuilder::reload_on_sighup) the signal
+//! SIGHUP reads the `.env` files again.
 
 #![cfg_attr(not(feature = "manager"), allow(rustdoc::broken_intra_doc_links))]
 

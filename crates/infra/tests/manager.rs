@@ -371,3 +371,61 @@ async fn a_component_may_be_started_later_and_is_stopped_first() {
     let refused = infra.start_component(part("too late", &journal)).await;
     assert!(refused.unwrap_err().to_string().contains("shutting down"));
 }
+
+#[test]
+fn trap_38_settings_can_be_loaded_and_shown_without_starting_anything() {
+    let builder = Infrastructure::builder()
+        .set("STATE_REDIS_URL", "redis://u:canary@127.0.0.1:1")
+        .set("LOG_LEVEL", "debug");
+    let table = builder.load_settings().unwrap().effective().to_string();
+    assert!(table.contains("redis://u:***@127.0.0.1:1  code"), "{table}");
+    assert!(!table.contains("canary"), "{table}");
+    let wrong = builder.set("RETRY_MAX_ATTEMPTS", "many").load_settings();
+    assert!(wrong.unwrap_err().config_errors().is_some());
+}
+
+#[tokio::test]
+async fn trap_36_a_reload_asked_for_by_the_program_is_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |text: &str| std::fs::write(directory.path().join(".env"), text).unwrap();
+    write("LOG_LEVEL=INFO\n");
+    let infra = Infrastructure::builder()
+        .directory(directory.path())
+        .start()
+        .await
+        .unwrap();
+    write("LOG_LEVEL=DEBUG\nRETRY_MAX_ATTEMPTS=0\n");
+    infra.reload().await.unwrap_err();
+    assert_eq!(infra.settings().config.log.level, "INFO");
+    write("LOG_LEVEL=DEBUG\nRETRY_MAX_ATTEMPTS=9\n");
+    let report = infra.reload().await.unwrap();
+    assert_eq!(report.changed, ["LOG_LEVEL"]);
+    assert_eq!(report.needs_restart, ["RETRY_MAX_ATTEMPTS"]);
+    assert_eq!(infra.settings().config.log.level, "DEBUG");
+    assert_eq!(infra.config().resilience.retry_max_attempts, 3);
+    assert!(infra.shutdown().await.is_clean());
+}
+
+#[test]
+fn trap_31_a_collector_is_checked_with_the_other_settings() {
+    let url = Infrastructure::builder().set("LOG_OTEL_ENDPOINT", "http://u:canary@h:1");
+    let error = url.load_settings().unwrap_err().to_string();
+    assert!(
+        error.contains("LOG_OTEL_ENDPOINT") && !error.contains("canary"),
+        "{error}"
+    );
+    let headers = Infrastructure::builder()
+        .set("LOG_OTEL_ENDPOINT", "http://h:1")
+        .set("LOG_OTEL_HEADERS", "bad name=canary");
+    let loaded = headers.load_settings();
+    match cfg!(feature = "otel") {
+        true => {
+            let error = loaded.unwrap_err().to_string();
+            assert!(
+                error.contains("LOG_OTEL_HEADERS") && !error.contains("canary"),
+                "{error}"
+            );
+        }
+        false => assert!(loaded.unwrap_err().to_string().contains("feature `otel`")),
+    }
+}

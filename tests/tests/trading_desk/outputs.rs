@@ -130,3 +130,33 @@ fn termination_ends_the_run_in_order() {
         finished.took
     );
 }
+
+#[test]
+fn trap_38_show_config_prints_what_is_in_effect_and_why_without_secrets_and_trades_nothing() {
+    let finished = Desk::new(3270)
+        .arg("--show-config")
+        .file(".env", "# ours\nRETRY_MAX_ATTEMPTS=4\n")
+        .env("STATE_BACKEND", "redis")
+        .env("STATE_REDIS_URL", "redis://app:canary@127.0.0.1:1/0")
+        .run();
+    finished.assert_code(0);
+    let row = |name: &str| {
+        let mut lines = finished.stdout.lines();
+        let line = lines.find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        row("STATE_BACKEND"),
+        "STATE_BACKEND redis environment restart"
+    );
+    assert!(row("STATE_REDIS_URL").contains("redis://app:***@127.0.0.1:1/0 environment"));
+    assert!(row("RETRY_MAX_ATTEMPTS").ends_with(".env:2 restart"));
+    assert!(row("LOG_LEVEL").ends_with(" yes"));
+    assert!(!finished.stdout.contains("canary") && !finished.stdout.contains("digest"));
+    let wrong = Desk::new(5)
+        .arg("--show-config")
+        .env("LOG_LEVEL", "loud")
+        .run();
+    wrong.assert_code(2);
+    assert!(wrong.stderr.contains("LOG_LEVEL"), "{}", wrong.stderr);
+}

@@ -72,13 +72,19 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<(), Failure> {
+    let builder = Infrastructure::builder()
+        .process_environment()
+        // A line per node and per simulated fault would bury the results; LOG_LEVEL=INFO shows them.
+        .default_setting("LOG_LEVEL", DEFAULT_LEVEL);
+    if options.show_config {
+        let effective = builder.load_settings()?.effective();
+        return print(&format!("{effective}\n")).map_err(Failure::Output);
+    }
     let progress = Progress::new();
     let log_output = progress.log_output();
     let market = Arc::new(Market::load()?);
-    let infra = Infrastructure::builder()
-        .process_environment()
-        // A line per node and per simulated fault would bury the results; LOG_LEVEL=INFO shows them.
-        .default_setting("LOG_LEVEL", DEFAULT_LEVEL)
+    let infra = builder
+        .reload_on_sighup(true)
         .log(move |log| log.output(log_output).panic_hook(true))
         .start()
         .await?;

@@ -41,6 +41,10 @@ pub struct Options {
     #[arg(long, value_name = "NAME", default_value = "main", value_parser = run_id)]
     pub run_id: String,
 
+    /// Print the settings that are in effect, and where each comes from, and trade nothing
+    #[arg(long)]
+    pub show_config: bool,
+
     /// Where to write the plot of the equity
     #[arg(long, value_name = "FILE", default_value = "target/trading_desk.svg")]
     pub plot: PathBuf,

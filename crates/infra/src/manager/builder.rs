@@ -42,6 +42,7 @@ pub(super) struct Options {
     pub(super) health_timeout: Duration,
     pub(super) health_max_age: Duration,
     pub(super) signals: bool,
+    pub(super) reload: bool,
 }
 
 impl InfrastructureBuilder {
@@ -64,6 +65,7 @@ impl InfrastructureBuilder {
                 health_timeout: Duration::from_secs(2),
                 health_max_age: Duration::from_secs(1),
                 signals: false,
+                reload: false,
             },
         }
     }
@@ -193,6 +195,24 @@ impl InfrastructureBuilder {
     pub fn handle_signals(mut self, on: bool) -> Self {
         self.options.signals = on;
         self
+    }
+
+    /// Whether the signal SIGHUP, which without this ends a process, makes it read its settings
+    /// again as [`Infrastructure::reload`] does; what came of it is logged. Has no effect where
+    /// there is no such signal. Default: no.
+    pub fn reload_on_sighup(mut self, on: bool) -> Self {
+        self.options.reload = on;
+        self
+    }
+
+    /// Reads and checks the settings, and starts nothing: to show them
+    /// ([`effective`](infra_config::Loaded::effective)), or to check a deployment.
+    ///
+    /// # Errors
+    /// [`StartError`]: all wrong settings in one report.
+    pub fn load_settings(&self) -> Result<infra_config::Loaded, StartError> {
+        let loaded = super::start::loader(self).load();
+        loaded.map_err(StartError::configuration)
     }
 
     /// Starts log, state, events, emergency controls, then the components. When one fails, those

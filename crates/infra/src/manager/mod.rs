@@ -5,6 +5,8 @@ mod component;
 mod error;
 mod health;
 mod lifecycle;
+mod log;
+mod reload;
 mod shutdown;
 mod signals;
 mod start;
@@ -13,7 +15,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use infra_config::{InfraConfig, Loaded};
+use infra_config::{ConfigErrors, InfraConfig, Loaded, ReloadReport};
 use infra_core::HealthStatus;
 use infra_emergency::EmergencyController;
 use infra_events::EventBus;
@@ -31,6 +33,7 @@ pub use signals::Signal;
 use builder::Options;
 use health::Monitor;
 use lifecycle::Stoppable;
+use reload::Settings;
 use signals::Received;
 
 /// The running infrastructure: state, events, emergency controls, log and settings. Cheap to
@@ -55,12 +58,13 @@ pub struct Infrastructure {
 }
 
 struct Inner {
-    settings: Loaded,
+    /// As they were at the start.
+    config: InfraConfig,
+    settings: Settings,
     options: Options,
     state: StateStore,
     events: EventBus,
     emergency: EmergencyController,
-    log: Option<LogHandle>,
     monitor: Monitor,
     phase: AtomicU8,
     signals: Option<Received>,
@@ -112,19 +116,33 @@ impl Infrastructure {
         &self.inner.emergency
     }
 
-    /// The settings.
+    /// The settings as they were at the start.
     pub fn config(&self) -> &InfraConfig {
-        &self.inner.settings.config
+        &self.inner.config
     }
 
-    /// The settings with their sources, the application's own included.
-    pub fn settings(&self) -> &Loaded {
-        &self.inner.settings
+    /// The settings as they are now, with their sources, the application's own included. What was
+    /// handed out before stays as it was.
+    pub fn settings(&self) -> Arc<Loaded> {
+        self.inner.settings.current()
+    }
+
+    /// Reads the `.env` files, and files named by `_FILE` variables, once more. Everything is
+    /// checked as at the start and then takes effect as a whole: the log's level at once at every
+    /// call site, the application's own settings where it asks for [`settings`](Self::settings)
+    /// again. A setting that is not declared reloadable keeps its value; the report names it.
+    ///
+    /// Cancel safe: it goes on in a thread of its own.
+    ///
+    /// # Errors
+    /// All that is wrong; then nothing has changed.
+    pub async fn reload(&self) -> Result<ReloadReport, ConfigErrors> {
+        self.inner.settings.reload().await
     }
 
     /// The running log, to change its level. `None` where the application has its own.
     pub fn log(&self) -> Option<&LogHandle> {
-        self.inner.log.as_ref()
+        self.inner.settings.log()
     }
 
     /// Whether the process should be left running. Looks at no dependency and never waits.

@@ -121,7 +121,7 @@ impl Inner {
     }
 
     pub(super) async fn flush_log(&self, within: Duration) {
-        if let Some(log) = self.log.clone() {
+        if let Some(log) = self.settings.log().cloned() {
             // Blocks until the output has taken the lines.
             let flush = context::spawn_blocking(move || log.flush(within));
             let _ = tokio::time::timeout(within, flush).await;

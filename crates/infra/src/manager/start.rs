@@ -6,19 +6,22 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
-use infra_config::{EVENT_REDIS_URL, InfraConfig, LOG_LEVEL, Loaded, Loader, STATE_REDIS_URL};
+use infra_config::{
+    EVENT_REDIS_URL, InfraConfig, LOG_LEVEL, LOG_OTEL_ENDPOINT, LOG_OTEL_HEADERS, Loaded, Loader,
+    Reloadable, STATE_REDIS_URL,
+};
 use infra_emergency::EmergencyController;
 use infra_events::{EventBus, EventOptions, create_event_bus};
-use infra_log::{ColorChoice, LevelSpec, LogHandle, LogSettings};
 use infra_state::{StateOptions, StateStore, create_state_store};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::builder::{InfrastructureBuilder, LogEdit};
+use super::builder::InfrastructureBuilder;
 use super::component::{BoxError, Component};
 use super::health::{Check, Importance, Monitor};
 use super::lifecycle::{Ended, StopEnd, Stoppable, bounded, stop_all};
-use super::{Infrastructure, Inner, Phase, StartError, signals};
+use super::reload::Settings;
+use super::{Infrastructure, Inner, Phase, StartError, log, signals};
 
 /// How long stopping what has started may take when something else failed.
 const ROLLBACK: Duration = Duration::from_secs(10);
@@ -27,7 +30,8 @@ pub(super) async fn start(
     mut builder: InfrastructureBuilder,
 ) -> Result<Infrastructure, StartError> {
     check_names(&builder.components)?;
-    let settings = load(&builder)?;
+    let settings = Reloadable::load(loader(&builder)).map_err(StartError::configuration)?;
+    let loaded = settings.current();
     let signals = match builder.options.signals {
         // Before anything can be waited for, so that no signal finds the default action.
         true => Some(signals::watch_signals().map_err(|e| StartError::part("signals", false, e))?),
@@ -35,20 +39,25 @@ pub(super) async fn start(
     };
     let no_color = variable(&builder.environment, "NO_COLOR");
     let log = match builder.log.take() {
-        Some(edit) => Some(start_log(&settings.config, no_color, edit)?),
+        Some(edit) => Some(log::start_log(&loaded.config, no_color, edit)?),
         None => None,
     };
-    announce(&settings);
+    announce(&loaded);
+    let settings = Settings::new(settings, log);
+    if builder.options.reload {
+        let watched = settings.reload_on_sighup();
+        watched.map_err(|e| StartError::part("signals", false, e))?;
+    }
     let limit = builder.options.start_timeout;
     let mut started = Vec::new();
     let given = (builder.state.take(), builder.events.take());
-    let services = start_services(&settings.config, given, limit, &mut started).await;
+    let services = start_services(&loaded.config, given, limit, &mut started).await;
     let (state, events) = match services {
         Ok(services) => services,
         Err(error) => return Err(roll_back(started, error).await),
     };
     let components = std::mem::take(&mut builder.components);
-    let infra = assemble(builder, settings, (state, events), log, signals, started)?;
+    let infra = assemble(builder, settings, (state, events), signals, started)?;
     for component in components {
         if let Err(error) = start_component(&infra, component, limit).await {
             infra.inner.set_phase(Phase::Stopping);
@@ -76,12 +85,14 @@ fn check_names(components: &[Arc<dyn Component>]) -> Result<(), StartError> {
     }
 }
 
-/// The settings, with the builder's defaults in place of the declared ones.
-fn load(builder: &InfrastructureBuilder) -> Result<Loaded, StartError> {
+/// What loads the settings, with the builder's defaults in place of the declared ones.
+pub(super) fn loader(builder: &InfrastructureBuilder) -> Loader {
     let mut loader = Loader::new()
         .settings(&builder.settings)
         .features(compiled())
-        .check(LOG_LEVEL, log_level)
+        .check(LOG_LEVEL, log::check_level)
+        .check(LOG_OTEL_ENDPOINT, log::check_collector)
+        .check(LOG_OTEL_HEADERS, log::check_headers)
         .environment(builder.environment.iter().cloned());
     if let Some(directory) = &builder.directory {
         loader = loader.directory(directory);
@@ -95,7 +106,7 @@ fn load(builder: &InfrastructureBuilder) -> Result<Loaded, StartError> {
     for (name, value) in &builder.code {
         loader = loader.set(name, value);
     }
-    loader.load().map_err(StartError::configuration)
+    loader
 }
 
 /// The backends that this program was built with.
@@ -107,12 +118,6 @@ fn compiled() -> impl Iterator<Item = &'static str> {
     ];
     let compiled = backends.into_iter().filter(|(_, compiled)| *compiled);
     compiled.map(|(name, _)| name)
-}
-
-/// What the log would refuse later.
-fn log_level(text: &str) -> Result<(), String> {
-    let level = text.parse::<LevelSpec>();
-    level.map(drop).map_err(|error| error.to_string())
 }
 
 /// What the Redis drivers would refuse later.
@@ -134,25 +139,21 @@ fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&
         .map(|(_, value)| value)
 }
 
-fn start_log(
-    config: &InfraConfig,
-    no_color: Option<&OsString>,
-    edit: LogEdit,
-) -> Result<LogHandle, StartError> {
-    let wrong = |e: infra_log::Error| StartError::part("log", true, e);
-    let mut settings = LogSettings::new()
-        .level(config.log.level.parse().map_err(wrong)?)
-        .format(config.log.format.parse().map_err(wrong)?);
-    if no_color.is_some_and(|value| !value.is_empty()) {
-        settings = settings.color(ColorChoice::Never);
-    }
-    infra_log::init(edit(settings)).map_err(|e| StartError::part("log", false, e))
-}
-
-/// What was found while nothing could be logged yet, and what is about to happen.
+/// What was found while nothing could be logged yet, what is in effect and why, and what is about
+/// to happen.
 fn announce(settings: &Loaded) {
     for warning in &settings.warnings {
         tracing::warn!(problem = %warning, "configuration_warning");
+    }
+    for row in settings.effective().rows {
+        let Some(value) = row.value else { continue };
+        tracing::info!(
+            setting = row.name,
+            value,
+            source = %row.source,
+            reloadable = row.reloadable,
+            "setting_in_effect"
+        );
     }
     tracing::info!(
         state_backend = settings.config.state.backend,
@@ -233,9 +234,8 @@ async fn close_events(events: &EventBus, share: Duration) -> Result<(), BoxError
 
 fn assemble(
     mut builder: InfrastructureBuilder,
-    settings: Loaded,
+    settings: Settings,
     (state, events): (StateStore, EventBus),
-    log: Option<LogHandle>,
     signals: Option<signals::Received>,
     started: Vec<Stoppable>,
 ) -> Result<Infrastructure, StartError> {
@@ -258,12 +258,12 @@ fn assemble(
     Ok(Infrastructure {
         inner: Arc::new(Inner {
             monitor: Monitor::new(checks, options.health_timeout, options.health_max_age),
+            config: settings.current().config.clone(),
             settings,
             options,
             state,
             events,
             emergency,
-            log,
             phase: AtomicU8::new(Phase::Starting as u8),
             signals,
             started: Mutex::new(started),
