@@ -170,3 +170,20 @@ fn retries_alone_stay_small() {
     let crates = crates_of("infra-resilience", &["--no-default-features"]);
     assert!(crates.len() < 25, "{} crates: {crates:?}", crates.len());
 }
+
+#[test]
+fn sending_telemetry_brings_no_crate_and_over_tls_no_http_client() {
+    let plain = crates_of("infra-log", &[]);
+    assert_eq!(crates_of("infra-log", &["--features", "otel"]), plain);
+    let secured = crates_of("infra-log", &["--features", "otel-tls"]);
+    let clients = [
+        "hyper",
+        "http",
+        "h2",
+        "reqwest",
+        "prost",
+        "opentelemetry",
+        "opentelemetry_sdk",
+    ];
+    assert!(secured.contains("rustls") && !clients.iter().any(|c| secured.contains(*c)));
+}

@@ -9,12 +9,13 @@ use infra_core::context::{self, Context};
 use infra_log::{Format, LogSettings, Output};
 use tokio::runtime::Builder;
 use tracing::{Dispatch, debug, dispatcher, info, info_span};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::time::SystemTime;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
 use crate::harness::{Effort, Goal, Row, nanos_per_call, per_second, turns};
+use peers::{Logforth, fmt_json, fmt_text, json_subscriber, logfmt};
+
+mod peers;
 
 const AREA: &str = "log";
 const FMT_JSON: &str = "tracing-subscriber, JSON flattened";
@@ -23,6 +24,8 @@ const JSON_SUBSCRIBER: &str = "json-subscriber, flattened";
 /// What a line, a span, a context and a writer cost.
 pub(crate) fn run(effort: Effort) -> Vec<Row> {
     let mut rows = lines(effort);
+    rows.extend(logfmt_lines(effort));
+    rows.push(beside_logforth(effort));
     rows.push(spans(effort));
     rows.push(disabled(effort));
     rows.extend(contexts(effort));
@@ -35,33 +38,11 @@ fn ours(settings: LogSettings) -> Option<(Dispatch, infra_log::LogHandle)> {
     Some((Dispatch::new(registry().with(layer)), handle))
 }
 
-fn ours_to_nowhere() -> Dispatch {
+fn ours_to_nowhere(format: Format) -> Dispatch {
     let settings = LogSettings::new()
-        .format(Format::Json)
+        .format(format)
         .output(Output::Custom(Box::new(io::sink())));
     ours(settings).map_or_else(Dispatch::none, |(dispatch, _)| dispatch)
-}
-
-fn fmt_json() -> Dispatch {
-    let layer = tracing_subscriber::fmt::layer().json().flatten_event(true);
-    let layer = layer.with_writer(io::sink).with_filter(LevelFilter::INFO);
-    Dispatch::new(registry().with(layer))
-}
-
-fn fmt_text() -> Dispatch {
-    let layer = tracing_subscriber::fmt::layer().with_ansi(false);
-    let layer = layer.with_writer(io::sink).with_filter(LevelFilter::INFO);
-    Dispatch::new(registry().with(layer))
-}
-
-fn json_subscriber() -> Dispatch {
-    let mut layer = json_subscriber::JsonLayer::new(io::sink);
-    layer.with_timer("timestamp", SystemTime);
-    layer.with_level("level");
-    layer.with_target("target");
-    layer.with_flattened_event();
-    layer.with_top_level_flattened_span_list();
-    Dispatch::new(registry().with(layer.with_filter(LevelFilter::INFO)))
 }
 
 fn event() {
@@ -84,13 +65,17 @@ fn in_spans(dispatch: &Dispatch, spans: usize, calls: usize) -> f64 {
     })
 }
 
+fn context_of_two() -> Context {
+    Context::empty()
+        .bind("bot_id", "bot_001")
+        .bind("strategy", "arb")
+}
+
 /// Ours has two context keys on top, which the peers cannot have.
 fn lines(effort: Effort) -> Vec<Row> {
     let calls = effort.operations(50_000);
-    let ours = ours_to_nowhere();
-    let context = Context::empty()
-        .bind("bot_id", "bot_001")
-        .bind("strategy", "arb");
+    let ours = ours_to_nowhere(Format::Json);
+    let context = context_of_two();
     let mut rows = Vec::new();
     for (peer, name, goal) in [
         (fmt_json(), FMT_JSON, 0.25),
@@ -107,9 +92,40 @@ fn lines(effort: Effort) -> Vec<Row> {
     rows
 }
 
+/// Ours has two context keys on top here too.
+fn logfmt_lines(effort: Effort) -> Vec<Row> {
+    let calls = effort.operations(50_000);
+    let (ours, peer) = (ours_to_nowhere(Format::Logfmt), logfmt());
+    let context = context_of_two();
+    let row = |spans| {
+        let our_turn = || context.clone().sync_scope(|| in_spans(&ours, spans, calls));
+        let measured = turns(effort, our_turn, || in_spans(&peer, spans, calls));
+        let what = format!("logfmt line of 3 fields, {spans} span(s) of 2, context of 2");
+        let row = Row::pair(AREA, what, "ns").against("tracing-logfmt");
+        row.goal(Goal::Report).of(&measured)
+    };
+    [1, 2].map(row).into()
+}
+
+/// The peer knows no spans; its context is a set of diagnostics that is fixed when it starts.
+fn beside_logforth(effort: Effort) -> Row {
+    let calls = effort.operations(50_000);
+    let (ours, peer) = (ours_to_nowhere(Format::Json), Logforth::new());
+    let context = context_of_two();
+    let our_turn = || context.clone().sync_scope(|| in_spans(&ours, 0, calls));
+    let measured = turns(effort, our_turn, || {
+        nanos_per_call(calls, || peer.event(101.25, 3, "buy"))
+    });
+    Row::pair(AREA, "JSON line of 3 fields, no span, context of 2", "ns")
+        .against("logforth, JSON")
+        .goal(Goal::Report)
+        .note("logforth has no spans, and nests fields and context instead of flattening them")
+        .of(&measured)
+}
+
 fn spans(effort: Effort) -> Row {
     let calls = effort.operations(50_000);
-    let (ours, peer) = (ours_to_nowhere(), fmt_text());
+    let (ours, peer) = (ours_to_nowhere(Format::Json), fmt_text());
     let open_and_close = |dispatch: &Dispatch| {
         dispatcher::with_default(dispatch, || {
             nanos_per_call(calls, || {

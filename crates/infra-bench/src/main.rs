@@ -9,10 +9,12 @@
 //! - `load`: load made of tasks.
 //! - `report`: the tables as text and Markdown, and the plot.
 //! - `machine`: what the figures were measured on.
-//! - one module per area: `state` (with `state_fred`), `events`, `resilience`, `graph`, `log`, `build`;
+//! - one module per area: `state` (with `state_fred`), `events`, `resilience`, `graph`, `log`,
+//!   `config`, `build`;
 //! - `facts`: what is not measured but right or wrong: scenarios run on ours and on the peers.
 
 mod build;
+mod config;
 mod events;
 mod facts;
 mod graph;
@@ -33,13 +35,14 @@ use infra_log::{Format, LogSettings, Output};
 use infra_tests::servers;
 use tokio::runtime::Builder;
 
-const AREAS: [&str; 7] = [
+const AREAS: [&str; 8] = [
     "state",
     "events",
     "resilience",
     "facts",
     "graph",
     "log",
+    "config",
     "build",
 ];
 
@@ -122,6 +125,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             }
             "graph" => graph::run(&runtime, effort),
             "log" => log::run(effort),
+            "config" => config::run(effort),
             "build" => build::run(),
             _ => Vec::new(),
         };

@@ -616,7 +616,7 @@ fn trap_35_every_problem_is_in_one_sorted_report() {
         report,
         "7 problems in the settings:
   DIR/.env:3:5: `=` is expected after the name
-  LOG_FORMAT (DIR/.env:2): expected one of json, console, found `xml`
+  LOG_FORMAT (DIR/.env:2): expected one of json, console, logfmt, found `xml`
   LOG_LEVEL (environment): expected a level (trace, debug, info, warning, error, off) or \
 directives such as `info,app=debug`, found `infoo`; did you mean `INFO`?
   NOPE_X (DIR/.env:1): no setting has this name

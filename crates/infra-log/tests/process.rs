@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,11 @@ const CASES: &[Case] = &[
         "records_of_the_log_crate_come_through_the_same_path",
         check_log_crate,
         log_crate,
+    ),
+    (
+        "eight_threads_push_a_million_lines_through_the_bounded_queue_and_none_is_torn",
+        check_million,
+        million,
     ),
     (
         "the_level_of_a_global_log_changes_for_all_threads",
@@ -377,6 +382,63 @@ fn check_flushed(name: &'static str) {
         (finished.code, finished.lines.len() as u64),
         (Some(0), FLOOD)
     );
+}
+
+const THREADS: usize = 8;
+const LINES: u64 = 125_000;
+
+/// The queue is small: lines have to be dropped, and counted.
+fn million() {
+    let handle = init(json().queue_bytes(1 << 18)).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || (0..LINES).for_each(|n| info!(thread, n, "line")));
+        }
+    });
+    handle.flush(Duration::from_secs(60)).unwrap();
+    eprintln!("{}", handle.dropped());
+}
+
+fn check_million(name: &'static str) {
+    let mut child = start(name, Stdio::piped(), Stdio::piped());
+    let output = BufReader::new(child.0.stdout.take().unwrap());
+    let (mut next, mut written, mut told) = ([0; THREADS], 0, 0);
+    for line in output.lines() {
+        let line = line.unwrap();
+        if let Some((thread, n)) = thread_and_number(&line) {
+            assert!(
+                n >= next[thread] && n < LINES,
+                "twice or out of order: {line}"
+            );
+            next[thread] = n + 1;
+            written += 1;
+        } else {
+            let note: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+            assert_eq!(note["message"], "log lines dropped", "{line}");
+            told += note["dropped"].as_u64().unwrap();
+        }
+    }
+    let mut dropped = String::new();
+    child
+        .0
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut dropped)
+        .unwrap();
+    assert_eq!(child.exit(), Some(0), "{dropped}");
+    assert_eq!(written + told, THREADS as u64 * LINES);
+    assert_eq!(told.to_string(), dropped.trim());
+}
+
+/// Of a whole line of [`million`], byte by byte; a JSON parser would take most of the time.
+fn thread_and_number(line: &str) -> Option<(usize, u64)> {
+    let rest = line.strip_prefix("{\"timestamp\":\"2")?.get(25..)?;
+    let fixed = "Z\",\"level\":\"INFO\",\"message\":\"line\",\"target\":\"process\",\"thread\":";
+    let (thread, n) = rest.strip_prefix(fixed)?.split_once(",\"n\":")?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let n = n.strip_suffix('}').filter(|n| digits(n))?;
+    Some((thread.parse().ok()?, n.parse().ok()?))
 }
 
 fn log_crate() {

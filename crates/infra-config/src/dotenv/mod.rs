@@ -4,43 +4,45 @@
 //! not change what was written. It reports every error of a file, by line and column, and never
 //! prints any part of the file.
 //!
-//! | line | value here | python-dotenv 1.2.4 | dotenvy 0.15.7 |
-//! |---|---|---|---|
-//! | `K=v`, `K = v`, `export K=v` | `v` | same | same |
-//! | `K=`, `K=''` | empty, which counts as not set | empty | empty |
-//! | `K=a b` | `a b` | same | error |
-//! | `K=a #b` | `a` | same | same |
-//! | `K=a#b` | `a#b` | same | same |
-//! | `K=#b` | `#b` | same | empty |
-//! | `K= #b` | empty | same | same |
-//! | `K=$X` | `$X` | same | expands |
-//! | `K=pa$$word` | `pa$$word` | same | `pa` |
-//! | `K=${X}`, `K="${X}"` | `X`'s value; error if not defined | empty if not defined | the same |
-//! | `K=${X:-d}` | `X`'s value; `d` if not set or empty | same | empty, also if set |
-//! | `K='${X}'` | `${X}` | expands | same |
-//! | `K="\${X}"` | `${X}` | a backslash, then expands | same |
-//! | `K=a\tb`, `K=C:\temp` | as written | same | error |
-//! | `K="a\tb"` | a tabulator between | same | error |
-//! | `K="a\qb"` | error | `a\qb` | error |
-//! | `K='it\'s'` | error: text after the quote | `it's` | error |
-//! | `K=it's` | error: quote the whole value | `it's` | error |
-//! | `K=a"b"` | error: quote the whole value | `a"b"` | `ab` |
-//! | `K="a` without an end | error at the quote | that line is lost | error |
-//! | quotes over several lines | the lines, joined by LF | same | same |
-//! | `K` alone | error | no value | error |
-//! | `K: v`, `=v` | error | that line is lost | error |
-//! | `1K=v`, `K-1=v` | error | accepted | error |
-//! | the same key twice | error | the last counts | the first counts |
-//! | byte order mark | accepted | accepted | error |
-//! | CRLF | accepted | accepted | accepted |
-//! | control characters | error | accepted | accepted |
-//! | an error anywhere | the whole file is refused | only that line is lost | lines above stay set |
+//! | line | value here | python-dotenv 1.2.4 | docker compose (compose-go 2.13) | dotenvy 0.15.7 |
+//! |---|---|---|---|---|
+//! | `K=v`, `K = v`, `export K=v` | `v` | same | same | same |
+//! | `K=`, `K=''` | empty, which counts as not set | empty | empty | empty |
+//! | `K=a b` | `a b` | same | same | error |
+//! | `K=a #b` | `a` | same | same | same |
+//! | `K=a#b` | `a#b` | same | same | same |
+//! | `K=#b` | `#b` | same | same | empty |
+//! | `K= #b` | empty | same | `#b` | same |
+//! | `K=$X` | `$X` | same | expands | expands |
+//! | `K=pa$$word` | `pa$$word` | same | `pa$word` | `pa` |
+//! | `K=${X}`, `K="${X}"` | `X`'s value; error if not defined | empty if not defined | empty if not defined | empty if not defined |
+//! | `K=${X:-d}` | `X`'s value; `d` if not set or empty | same | same | empty, also if set |
+//! | `K=${X:?d}`, `K=${X:+d}` | error | as written | error if not set; `d` if set | empty |
+//! | `K=${X:-${Y}}` | error | as written | expands both | `}` |
+//! | `K='${X}'` | `${X}` | expands | same | same |
+//! | `K="\${X}"` | `${X}` | a backslash, then expands | same | same |
+//! | `K=a\tb`, `K=C:\temp` | as written | same | same | error |
+//! | `K="a\tb"` | a tabulator between | same | same | error |
+//! | `K="a\qb"` | error | `a\qb` | `a\qb` | error |
+//! | `K='it\'s'` | error: text after the quote | `it's` | `it's` | error |
+//! | `K=it's` | error: quote the whole value | `it's` | `it's` | error |
+//! | `K=a"b"` | error: quote the whole value | `a"b"` | `a"b"` | `ab` |
+//! | `K="a"b` | error: text after the quote | that line is lost | `a`, the rest is lost | `ab` |
+//! | `K="a` without an end | error at the quote | that line is lost | error, which prints the value | error |
+//! | quotes over several lines | the lines, joined by LF | same | same | same |
+//! | `K` alone | error | no value | taken from the environment | error |
+//! | `K: v` | error | that line is lost | `v` | error |
+//! | `=v` | error | that line is lost | a name without letters | error |
+//! | `1K=v`, `K-1=v` | error | accepted | accepted | error |
+//! | the same key twice | error | the last counts | the last counts | the first counts |
+//! | byte order mark | accepted | accepted | accepted | error |
+//! | CRLF | accepted | accepted | accepted | accepted |
+//! | control characters | error | accepted | accepted | accepted |
+//! | an error anywhere | the whole file is refused | only that line is lost | the whole file is refused | lines above stay set |
 //!
-//! The two columns on the right were measured. Docker compose, by its documentation, also expands
-//! `$X` without braces, knows further operators (`${X:?message}`, `${X:+other}`), accepts `K: v`
-//! and lets the last of equal keys count; the rest of its dialect differs between its versions.
-//! A file in which every value with a `$`, `#`, quote or backslash stands in single quotes, without
-//! single quotes in it, is read alike by all of them, except that python-dotenv expands `${X}`.
+//! The columns on the right were measured. A file in which every value with a `$`, `#`, quote or
+//! backslash stands in single quotes, has no single quote in it and no backslash at its end, is
+//! read alike by all of them, except that python-dotenv expands `${X}`.
 //!
 //! `${NAME}` looks at the process environment first, then at the lines above, then at the file of
 //! lower precedence. There is no recursion, no `$NAME` without braces, no command substitution.
