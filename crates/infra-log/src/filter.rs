@@ -3,7 +3,7 @@
 //! The filter's *contents* are replaced, never the filter: call sites remember what it said, so
 //! they are asked again after a change.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tracing_core::callsite::rebuild_interest_cache;
 use tracing_core::{Interest, LevelFilter, Metadata};
@@ -13,27 +13,50 @@ use crate::level::LevelSpec;
 
 #[derive(Debug, Clone)]
 pub(crate) struct LevelSwitch {
-    spec: Arc<RwLock<Arc<LevelSpec>>>,
+    levels: Arc<RwLock<Levels>>,
+}
+
+#[derive(Debug)]
+struct Levels {
+    events: Arc<LevelSpec>,
+    /// Where spans have levels of their own.
+    spans: Option<LevelSpec>,
 }
 
 impl LevelSwitch {
-    pub(crate) fn new(spec: LevelSpec) -> Self {
+    pub(crate) fn new(events: LevelSpec, spans: Option<LevelSpec>) -> Self {
+        let events = Arc::new(events);
         LevelSwitch {
-            spec: Arc::new(RwLock::new(Arc::new(spec))),
+            levels: Arc::new(RwLock::new(Levels { events, spans })),
         }
     }
 
     pub(crate) fn get(&self) -> Arc<LevelSpec> {
-        Arc::clone(&self.spec.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.read().events)
     }
 
-    pub(crate) fn set(&self, spec: LevelSpec) {
-        *self.spec.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+    pub(crate) fn set(&self, events: LevelSpec) {
+        self.write().events = Arc::new(events);
         rebuild_interest_cache();
     }
 
+    pub(crate) fn set_spans(&self, spans: Option<LevelSpec>) {
+        self.write().spans = spans;
+        rebuild_interest_cache();
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Levels> {
+        self.levels.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Levels> {
+        self.levels.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn allows(&self, metadata: &Metadata<'_>) -> bool {
-        let spec = self.spec.read().unwrap_or_else(PoisonError::into_inner);
+        let levels = self.read();
+        let own = levels.spans.as_ref().filter(|_| metadata.is_span());
+        let spec = own.unwrap_or(&levels.events);
         spec.allows(metadata.target(), *metadata.level())
     }
 }
@@ -51,6 +74,13 @@ impl<S> Filter<S> for LevelSwitch {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.get().max())
+        let levels = self.read();
+        let events = levels.events.max();
+        Some(
+            levels
+                .spans
+                .as_ref()
+                .map_or(events, |spans| events.max(spans.max())),
+        )
     }
 }

@@ -27,7 +27,7 @@
 //! # Contents
 //! - **Setting up** (binaries): [`init`], [`LogSettings`], [`LogHandle`]; with a subscriber of
 //!   your own: [`LogSettings::build`].
-//! - **Which events**: [`LevelSpec`]; fewer of those that come too often: [`Sampling`].
+//! - **Which events and spans**: [`LevelSpec`], [`LogSettings::span_level`]; fewer of those that come too often: [`Sampling`].
 //! - **How they look**: [`Format`], [`Schema`], [`ColorChoice`]; see *Fields* below.
 //! - **Where they go**: [`Output`], [`LogSettings::queue_bytes`], [`LogStats`]; see *Outputs*.
 //! - **Traces**: [`traced`], [`trace_parent`]; to a collector: `OtelSettings`; see *OpenTelemetry*.
@@ -87,7 +87,8 @@
 //!   gives the header for a request of your own. `tracestate` is not kept.
 //! - **Spans**: `otel.name`, `otel.kind` (`server`, `client`, `producer`, `consumer`) and
 //!   `otel.status_code` (`ok`, `error`) are read from the span's fields. An event of level ERROR
-//!   directly in a span makes its status an error. A span that the level filters out is not sent.
+//!   directly in a span makes its status an error. A span that the level filters out is not sent;
+//!   [`LogSettings::span_level`] gives spans a level of their own.
 //! - **Nobody waits** for the collector except [`LogHandle::flush`]. A queue bounded in bytes, one
 //!   thread, batches with a time limit that covers their repetitions. What is lost is counted in
 //!   `LogHandle::otel_stats` and told in the log, once when it begins and once when it is over.

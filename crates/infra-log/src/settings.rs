@@ -117,6 +117,7 @@ impl fmt::Debug for Output {
 #[must_use = "settings do nothing until passed to `init` or `build`"]
 pub struct LogSettings {
     pub(crate) level: LevelSpec,
+    pub(crate) span_level: Option<LevelSpec>,
     pub(crate) format: Format,
     pub(crate) schema: Schema,
     pub(crate) color: ColorChoice,
@@ -137,6 +138,7 @@ impl LogSettings {
     pub fn new() -> Self {
         LogSettings {
             level: LevelSpec::INFO,
+            span_level: None,
             format: Format::Console,
             schema: Schema::Plain,
             color: ColorChoice::Auto,
@@ -156,6 +158,14 @@ impl LogSettings {
     /// Which events are written. Default: [`LevelSpec::INFO`].
     pub fn level(mut self, level: LevelSpec) -> Self {
         self.level = level;
+        self
+    }
+
+    /// Which spans are kept: their fields stand in the lines inside of them, and they are sent to a
+    /// collector. Default: those that the [`level`](Self::level) of the events lets through, so
+    /// that with `WARN` an `info_span!` is gone from both.
+    pub fn span_level(mut self, level: LevelSpec) -> Self {
+        self.span_level = Some(level);
         self
     }
 

@@ -96,7 +96,7 @@ impl LogSettings {
             None => None,
             Some(start) => Some(Arc::new(start(Arc::clone(&lines))?)),
         };
-        let level = LevelSwitch::new(self.level);
+        let level = LevelSwitch::new(self.level, self.span_level);
         let handle = LogHandle {
             level: level.clone(),
             lines: Arc::clone(&lines),
@@ -145,6 +145,12 @@ impl LogHandle {
     pub fn set_level(&self, level: LevelSpec) {
         limit_log(&level);
         self.level.set(level);
+    }
+
+    /// Changes which spans are kept, at once and at every call site; `None` for the level of the
+    /// events. See [`LogSettings::span_level`].
+    pub fn set_span_level(&self, level: Option<LevelSpec>) {
+        self.level.set_spans(level);
     }
 
     /// Which events are written.

@@ -429,3 +429,37 @@ fn trap_31_a_collector_is_checked_with_the_other_settings() {
         false => assert!(loaded.unwrap_err().to_string().contains("feature `otel`")),
     }
 }
+
+#[cfg(feature = "otel")]
+#[tokio::test]
+async fn trap_04_a_trace_goes_on_where_an_event_is_handled() {
+    use infra::core::context;
+    use infra::log::{LevelSpec, LogSettings, OtelSettings, trace_parent, traced};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    // Nobody has to listen there: the ids are what counts.
+    let collector = OtelSettings::new("http://127.0.0.1:9").unwrap();
+    let settings = LogSettings::new()
+        .level(LevelSpec::OFF)
+        .span_level(LevelSpec::INFO);
+    let (layer, _handle) = settings.otel(collector).build().unwrap();
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let _log = tracing::subscriber::set_default(subscriber);
+
+    let infra = Infrastructure::builder().start().await.unwrap();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let handled = infra.events().subscribe("fills.*", move |event| {
+        let current = context::current().traceparent().copied();
+        tell.send((event.traceparent().copied(), current)).unwrap();
+        async {}
+    });
+    let _subscription = handled.await.unwrap();
+    let span = tracing::info_span!("order");
+    let own = trace_parent(&span);
+    traced(span, infra.events().publish("fills.AAPL", "bought 10"))
+        .await
+        .unwrap();
+    assert!(own.is_some());
+    assert_eq!(told.recv().await.unwrap(), (own, own));
+    infra.shutdown().await;
+}

@@ -142,7 +142,7 @@ fn chance() -> f64 {
     f64::from(super::span::now() as u32 % 1000) / 1000.0
 }
 
-/// All of a batch is lost when the thread ends in the middle of it.
+/// Should the thread ever end too early, what waits is counted as lost, and nobody waits for it.
 impl Drop for Exporter {
     fn drop(&mut self) {
         self.queue.close();

@@ -147,6 +147,29 @@ fn levels_change_at_run_time_at_existing_call_sites() {
 }
 
 #[test]
+fn spans_can_have_a_level_of_their_own() {
+    let log = || {
+        let _span = info_span!("s", kept = 1).entered();
+        tracing::debug_span!("d", gone = 2).in_scope(|| warn!("line"));
+        info!("below the level");
+    };
+    let settings = json_settings().level("warn".parse().unwrap());
+    let text = logged(settings.span_level("info".parse().unwrap()), |handle| {
+        log();
+        handle.set_span_level(Some("debug".parse().unwrap()));
+        log();
+        handle.set_span_level(None);
+        log();
+    });
+    let fields = |line: &str| {
+        let line = strict(line);
+        (line.contains_key("kept"), line.contains_key("gone"))
+    };
+    let seen: Vec<_> = text.lines().map(fields).collect();
+    assert_eq!(seen, [(true, false), (true, true), (false, false)]);
+}
+
+#[test]
 fn fields_recorded_later_replace_the_span_s_own() {
     let line = json_line(|| {
         let span = info_span!("s", a = 1, later = tracing::field::Empty);
