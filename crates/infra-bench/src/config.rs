@@ -10,7 +10,7 @@ use crate::harness::{Effort, Goal, Row, nanos_per_call};
 
 const AREA: &str = "config";
 
-/// 27 of an application, beside those of `infra` itself.
+/// 28 of an application, beside those of `infra` itself.
 const DESK: &[Setting] = &[
     Setting::text("DESK_NAME"),
     Setting::text("DESK_API_KEY").secret(),
@@ -21,6 +21,7 @@ const DESK: &[Setting] = &[
     Setting::integer("DESK_WORKERS", 1, 64),
     Setting::number("DESK_FEE", 0.0, 1.0),
     Setting::number("DESK_SLIPPAGE", 0.0, 1.0),
+    Setting::number("DESK_TAX", 0.0, 1.0),
     Setting::number("DESK_HALT_AT", 0.0, 100.0),
     Setting::boolean("DESK_DRY_RUN"),
     Setting::boolean("DESK_RESUME"),
@@ -50,6 +51,7 @@ DESK_LIMIT=1000
 DESK_WORKERS=2
 DESK_FEE=0.001
 DESK_SLIPPAGE=0.0005
+DESK_TAX=0.25
 DESK_HALT_AT=12
 DESK_DRY_RUN=no
 DESK_RESUME=no
