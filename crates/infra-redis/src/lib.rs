@@ -44,6 +44,7 @@
 //!   what both need of a client
 //! - `connection`: [`Connection`], what callers hold; `fred`: the same over the library `fred`
 //! - `subscriber`: [`Subscriber`], a connection for subscriptions; `resp`: its protocol
+//! - `tracker`: [`Tracker`], a connection that reports the keys that change
 //! - `fault`: [`RedisFault`], errors of calls; `connect_error`: [`ConnectError`]
 //!
 //! # Not here
@@ -73,6 +74,7 @@ mod subscriber;
 mod supervised;
 mod supervisor;
 mod tls;
+mod tracker;
 mod url;
 mod value;
 mod wire;
@@ -89,6 +91,7 @@ pub use link::{LinkStatus, LinkWatch};
 pub use options::RedisOptions;
 pub use subscriber::{Push, Reply, Subscriber, SubscriberCommand};
 pub use supervised::Effect;
+pub use tracker::{TrackError, Tracked, Tracker};
 pub use url::{RedisUrl, UrlError};
 pub use value::Value;
 

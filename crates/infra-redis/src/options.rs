@@ -65,6 +65,11 @@ impl RedisOptions {
         &self.url
     }
 
+    /// The waits between attempts to connect again.
+    pub fn reconnect_backoff(&self) -> Backoff {
+        self.backoff
+    }
+
     /// The limit for one attempt to connect: name lookup, TCP, TLS and login together. Default
     /// 5 s, from 1 ms to an hour.
     #[must_use]

@@ -11,9 +11,11 @@
 //! | `expire`, `persist`, `ttl` | `PEXPIRE`, `PERSIST`, `PTTL` |
 //! | `scan` | `SCAN` with `MATCH` and `COUNT 500` |
 //! | `transact` | one script; `SET NX` where one key must be absent |
+//! | `watch` | a connection of its own with `CLIENT TRACKING ON BCAST PREFIX` |
 //!
-//! Keys are not watched: the library drops the message by which a server says that all keys were
-//! removed (`FLUSHALL`), so a reader could believe in values that are gone.
+//! Keys are watched over connections that are not the library's: it drops the message by which a
+//! server says that all keys were removed (`FLUSHALL`), so a reader could believe in values that
+//! are gone.
 
 mod reply;
 mod transact;
@@ -29,12 +31,13 @@ use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::redis_common::{
-    CHUNK, MAX_STEPS, MAX_VALUE_BYTES, SCAN_COUNT, connection_options, pattern,
+    CHUNK, MAX_STEPS, MAX_VALUE_BYTES, SCAN_COUNT, Watches, connection_options, pattern,
 };
 use crate::step::Step;
 use crate::store::StateOptions;
 use crate::ttl::TtlState;
 use crate::version::VersionToken;
+use crate::watch::WatchFeed;
 
 /// The library takes a list of 3 to 5 texts that begins like a published message for one, and
 /// keeps it from the caller. What is stored could begin so; a longer list is safe.
@@ -47,6 +50,7 @@ const SAFE_LIST: usize = 6;
 #[derive(Debug)]
 pub struct FredDriver {
     connection: FredConnection,
+    watches: Watches,
 }
 
 impl FredDriver {
@@ -56,13 +60,15 @@ impl FredDriver {
     /// A URL that cannot be used; and what stands in the way of the connection.
     pub async fn connect(options: &StateOptions) -> Result<Self, DriverError> {
         let options = connection_options(&without_choice(options))?;
-        let connection = FredConnection::connect(options).await?;
-        Ok(FredDriver { connection })
+        Ok(FredDriver::over(FredConnection::connect(options).await?))
     }
 
     /// A driver over a connection that others may use too; closing the store closes it.
     pub fn over(connection: FredConnection) -> Self {
-        FredDriver { connection }
+        FredDriver {
+            connection,
+            watches: Watches::new(),
+        }
     }
 
     async fn read(&self, command: FredCommand, limit: Duration) -> Result<FredReply, DriverError> {
@@ -76,6 +82,12 @@ impl FredDriver {
     }
 }
 
+impl Drop for FredDriver {
+    fn drop(&mut self) {
+        self.watches.close();
+    }
+}
+
 impl StateDriver for FredDriver {
     fn backend(&self) -> &'static str {
         "fred"
@@ -86,6 +98,7 @@ impl StateDriver for FredDriver {
             .with_shared(true)
             .with_max_value_bytes(MAX_VALUE_BYTES)
             .with_transactions(Versions::Content, MAX_STEPS)
+            .with_watch(true)
     }
 
     fn keeps_deadlines(&self) -> bool {
@@ -270,11 +283,17 @@ impl StateDriver for FredDriver {
         Box::pin(transact::run(self, steps, limit))
     }
 
+    fn watch<'a>(&'a self, prefix: &'a str, limit: Duration) -> DriverResult<'a, WatchFeed> {
+        let options = self.connection.options();
+        Box::pin(self.watches.start(options, prefix, limit))
+    }
+
     fn ping(&self, limit: Duration) -> DriverResult<'_, ()> {
         Box::pin(async move { Ok(self.connection.ping(limit).await?) })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
+        self.watches.close();
         self.connection.close();
         Box::pin(std::future::ready(()))
     }

@@ -9,12 +9,15 @@
 //! | `increment` | `INCRBY` with a signed number |
 //! | `expire`, `persist`, `ttl` | `PEXPIRE`, `PERSIST`, `PTTL` |
 //! | `scan` | `SCAN` with `MATCH` and `COUNT 500` |
+//! | `transact` | one script; of one key `SET NX`, `SET IFEQ` where the server has it, or a script |
+//! | `watch` | a connection of its own with `CLIENT TRACKING ON BCAST PREFIX` |
 //!
 //! Needs Redis 6.0 or newer, or Valkey (`KEEPTTL`). One server: in a cluster, keys of two slots in
 //! one call are the error `CROSSSLOT`, and keys of another node `MOVED`.
 
 mod reply;
 mod scan;
+mod transact;
 
 use std::time::Duration;
 
@@ -27,10 +30,12 @@ use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
-use crate::redis_common::{CHUNK, MAX_VALUE_BYTES, connection_options};
+use crate::redis_common::{CHUNK, MAX_STEPS, MAX_VALUE_BYTES, Watches, connection_options};
+use crate::step::Step;
 use crate::store::StateOptions;
 use crate::ttl::TtlState;
 use crate::version::VersionToken;
+use crate::watch::WatchFeed;
 
 /// The driver behind `redis://` and `rediss://`.
 ///
@@ -39,6 +44,8 @@ use crate::version::VersionToken;
 #[derive(Debug)]
 pub struct RedisDriver {
     connection: Connection,
+    native: transact::Native,
+    watches: Watches,
 }
 
 impl RedisDriver {
@@ -48,13 +55,16 @@ impl RedisDriver {
     /// A URL that cannot be used; and what stands in the way of the connection.
     pub async fn connect(options: &StateOptions) -> Result<Self, DriverError> {
         let options = connection_options(options)?;
-        let connection = Connection::connect(options).await?;
-        Ok(RedisDriver { connection })
+        Ok(RedisDriver::over(Connection::connect(options).await?))
     }
 
     /// A driver over a connection that others may use too; closing the store closes it.
     pub fn over(connection: Connection) -> Self {
-        RedisDriver { connection }
+        RedisDriver {
+            connection,
+            native: transact::Native::default(),
+            watches: Watches::new(),
+        }
     }
 
     async fn read(&self, command: &Cmd, limit: Duration) -> Result<Value, DriverError> {
@@ -72,6 +82,12 @@ impl RedisDriver {
     }
 }
 
+impl Drop for RedisDriver {
+    fn drop(&mut self) {
+        self.watches.close();
+    }
+}
+
 impl StateDriver for RedisDriver {
     fn backend(&self) -> &'static str {
         "redis"
@@ -81,6 +97,8 @@ impl StateDriver for RedisDriver {
         Capabilities::new()
             .with_shared(true)
             .with_max_value_bytes(MAX_VALUE_BYTES)
+            .with_transactions(Versions::Content, MAX_STEPS)
+            .with_watch(true)
     }
 
     fn keeps_deadlines(&self) -> bool {
@@ -109,13 +127,9 @@ impl StateDriver for RedisDriver {
             let (Some(value), ttl) = (reply::bytes(value)?, reply::ttl(&ttl)?) else {
                 return Ok(None);
             };
-            let version = match self.capabilities().versions {
-                Versions::None => None,
-                _ => Some(VersionToken::Content(value.clone())),
-            };
             let entry = DriverEntry {
+                version: Some(VersionToken::Content(value.clone())),
                 value,
-                version,
                 ttl,
             };
             Ok((ttl != TtlState::Absent).then_some(entry))
@@ -266,11 +280,40 @@ impl StateDriver for RedisDriver {
         })
     }
 
+    fn get_versioned<'a>(
+        &'a self,
+        key: &'a str,
+        limit: Duration,
+    ) -> DriverResult<'a, (Option<Bytes>, VersionToken)> {
+        Box::pin(async move {
+            let value = self.get(key, limit).await?;
+            let version = match &value {
+                Some(value) => VersionToken::Content(value.clone()),
+                None => VersionToken::Absent,
+            };
+            Ok((value, version))
+        })
+    }
+
+    fn transact<'a>(
+        &'a self,
+        steps: &'a [Step<'a>],
+        limit: Duration,
+    ) -> DriverResult<'a, Vec<VersionToken>> {
+        Box::pin(transact::run(self, steps, limit))
+    }
+
+    fn watch<'a>(&'a self, prefix: &'a str, limit: Duration) -> DriverResult<'a, WatchFeed> {
+        let options = self.connection.options();
+        Box::pin(self.watches.start(options, prefix, limit))
+    }
+
     fn ping(&self, limit: Duration) -> DriverResult<'_, ()> {
         Box::pin(async move { Ok(self.connection.ping(limit).await?) })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
+        self.watches.close();
         self.connection.close();
         Box::pin(std::future::ready(()))
     }

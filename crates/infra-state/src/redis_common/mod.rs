@@ -5,10 +5,14 @@ mod config;
 mod error;
 mod pattern;
 mod script;
+mod watch;
 
 pub(crate) use config::connection_options;
 pub(crate) use pattern::{SCAN_COUNT, pattern};
 pub(crate) use script::{MAX_STEPS, Part, TRANSACTION, TRANSACTION_SHA1, parts, versions_after};
+#[cfg(feature = "redis")]
+pub(crate) use script::{SWAP, SWAP_SHA1};
+pub(crate) use watch::Watches;
 
 /// Keys of one `MGET` or `DEL`: enough to pay, few enough not to hold up other callers.
 pub(crate) const CHUNK: usize = 512;

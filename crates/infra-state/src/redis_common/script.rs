@@ -14,6 +14,11 @@ use crate::version::VersionToken;
 pub(crate) const TRANSACTION: &str = include_str!("transaction.lua");
 /// What servers call it. A wrong one would cost a round trip for each call, no more.
 pub(crate) const TRANSACTION_SHA1: &str = "53ad13d8db6a90580299c38a37c846791edbdf9f";
+/// The script for one key that is compared and replaced: a third less work for the server.
+#[cfg(feature = "redis")]
+pub(crate) const SWAP: &str = include_str!("swap.lua");
+#[cfg(feature = "redis")]
+pub(crate) const SWAP_SHA1: &str = "e5fbde4577a8663dbe09c8e8225a422b22f55075";
 /// The most keys of one transaction: while the script runs the server does nothing else.
 pub(crate) const MAX_STEPS: usize = 1000;
 

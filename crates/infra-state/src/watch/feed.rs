@@ -58,6 +58,7 @@ struct State {
     ended: bool,
     dropped: bool,
     reader: Option<Waker>,
+    driver: Option<Waker>,
 }
 
 impl WatchSink {
@@ -96,6 +97,19 @@ impl WatchSink {
     /// True when nobody reads any more.
     pub fn is_closed(&self) -> bool {
         self.shared.lock().dropped
+    }
+
+    /// Returns when nobody reads any more. Cancel safe; for one task at a time.
+    pub async fn closed(&self) {
+        poll_fn(|cx| {
+            let mut state = self.shared.lock();
+            if state.dropped {
+                return Poll::Ready(());
+            }
+            state.driver = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 }
 
@@ -159,6 +173,11 @@ impl Drop for WatchFeed {
         state.dropped = true;
         state.changed.clear();
         state.known.clear();
+        let driver = state.driver.take();
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
     }
 }
 

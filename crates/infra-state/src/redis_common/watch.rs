@@ -1,0 +1,152 @@
+//! Watching keys: one connection for each watch, on which the server reports the changes.
+
+use std::io;
+use std::time::Duration;
+
+use infra_core::context::spawn_detached;
+use infra_core::{Class, Classify};
+use infra_redis::{FaultKind, RedisOptions, TrackError, Tracked, Tracker};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{info, warn};
+
+use crate::driver::DriverError;
+use crate::error::ErrorKind;
+use crate::watch::{WatchFeed, WatchSink, watch_feed};
+
+/// Different keys that may wait for one reader.
+const CAPACITY: usize = 16 * 1024;
+
+const LOST: &str = "the connection that reports changes was lost";
+const BACK: &str = "the connection that reports changes was made anew";
+
+/// Ends all watches of a driver: when it is closed, and when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Watches(watch::Sender<bool>);
+
+impl Watches {
+    pub(crate) fn new() -> Self {
+        Watches(watch::Sender::new(false))
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Begins to report the keys under `prefix`. A server that cannot be reached is waited for
+    /// until the limit.
+    pub(crate) async fn start(
+        &self,
+        options: &RedisOptions,
+        prefix: &str,
+        limit: Duration,
+    ) -> Result<WatchFeed, DriverError> {
+        let mut closed = self.0.subscribe();
+        let deadline = Instant::now() + limit;
+        let tracker = tokio::select! {
+            tracker = first(options, prefix, deadline) => tracker?,
+            _ = closed.wait_for(|closed| *closed) => {
+                return Err(DriverError::new(ErrorKind::Closed, "the store was closed"));
+            }
+        };
+        let (sink, feed) = watch_feed(prefix, CAPACITY);
+        let options = options.clone();
+        spawn_detached(async move {
+            tokio::select! {
+                () = follow(&options, &sink, tracker) => {}
+                () = sink.closed() => {}
+                _ = closed.wait_for(|closed| *closed) => {}
+            }
+        });
+        Ok(feed)
+    }
+}
+
+async fn first(
+    options: &RedisOptions,
+    prefix: &str,
+    deadline: Instant,
+) -> Result<Tracker, DriverError> {
+    let mut last = None;
+    let tried = timeout_at(deadline, async {
+        for attempt in 0.. {
+            let error = match Tracker::connect(options, prefix).await {
+                Ok(tracker) => return Ok(tracker),
+                Err(error) => refusal(error),
+            };
+            if error.class() == Class::Permanent {
+                return Err(error);
+            }
+            last = Some(error);
+            sleep(options.reconnect_backoff().delay(attempt)).await;
+        }
+        Err(late())
+    });
+    match tried.await {
+        Ok(tried) => tried,
+        Err(_) => Err(last.unwrap_or_else(late)),
+    }
+}
+
+/// Nothing was changed by asking.
+fn late() -> DriverError {
+    let message = "the server did not begin to report changes in time";
+    DriverError::new(ErrorKind::Timeout, message).with_outcome(infra_core::Outcome::NotApplied)
+}
+
+fn refusal(error: TrackError) -> DriverError {
+    match error {
+        TrackError::Connect(error) => error.into(),
+        // Older than RESP3, or a proxy without tracking.
+        TrackError::Refused(fault) if fault.kind() == FaultKind::Server => {
+            let message = format!("the server does not report changed keys: {fault}");
+            DriverError::new(ErrorKind::Unsupported, message).with_source(fault)
+        }
+        TrackError::Refused(fault) => fault.into(),
+    }
+}
+
+/// Never returns: reports until it is dropped.
+async fn follow(options: &RedisOptions, sink: &WatchSink, mut tracker: Tracker) {
+    loop {
+        let error = report(&mut tracker, sink).await;
+        drop(tracker);
+        // At once, for those who must not trust what they know; and again when reports come
+        // again, because what changed until then is missing.
+        sink.gap(LOST);
+        let url = options.url();
+        warn!(backend = "redis", %url, %error, "changes of keys are no longer reported");
+        tracker = connect_again(options, sink.prefix()).await;
+        sink.gap(BACK);
+        info!(backend = "redis", %url, "changes of keys are reported again");
+    }
+}
+
+async fn report(tracker: &mut Tracker, sink: &WatchSink) -> io::Error {
+    loop {
+        match tracker.next().await {
+            Ok(Tracked::Keys(keys)) => {
+                for key in keys {
+                    // What is no text has no name here.
+                    if let Ok(key) = std::str::from_utf8(&key) {
+                        sink.changed(key);
+                    }
+                }
+            }
+            Ok(Tracked::Everything) => sink.gap("all keys were removed"),
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn connect_again(options: &RedisOptions, prefix: &str) -> Tracker {
+    let backoff = options.reconnect_backoff();
+    let mut attempt = 0;
+    loop {
+        sleep(backoff.delay(attempt)).await;
+        match Tracker::connect(options, prefix).await {
+            Ok(tracker) => return tracker,
+            Err(_) => attempt = attempt.saturating_add(1),
+        }
+    }
+}
