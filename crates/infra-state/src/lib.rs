@@ -56,6 +56,7 @@
 //! | store and read values | [`StateStore`] |
 //! | choose the backend by name or URL | [`create_state_store`], [`StateStore::connect`] |
 //! | know what went wrong | [`Error`], [`ErrorKind`] |
+//! | move to another backend, with or without a pause | [`copy`] |
 //! | write a driver | [`StateDriver`], and `conformance` (feature) |
 //!
 //! # Layout
@@ -68,6 +69,7 @@
 //! - `version`, `step`: what compare-and-swap and transactions are made of
 //! - `driver`: what a backend implements; `memory`, `file`, `redis`, `fred`: the backends;
 //!   `redis_common`: what the last two share
+//! - [`copy`]: moving between backends, and writing to both
 //! - `conformance`: the suite that every backend passes
 //!
 //! # Features
@@ -80,6 +82,7 @@ mod capabilities;
 mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod copy;
 mod driver;
 mod error;
 #[cfg(feature = "file")]

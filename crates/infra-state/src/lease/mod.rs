@@ -29,6 +29,7 @@ use crate::version::Version;
 pub use election::{Election, Leader};
 pub use guard::LeaseGuard;
 use record::Record;
+pub(crate) use record::carried_record;
 
 /// Keys that begin with this belong to this crate, in every namespace.
 pub const RESERVED_PREFIX: &str = "~";

@@ -55,6 +55,27 @@ impl Record {
     }
 }
 
+/// How far a token jumps when it is moved to another backend: further than anybody acquires the
+/// lease while that goes on.
+const CARRIED: u64 = 1_000;
+
+/// The record of a lease that is moved between backends: free, with a token above those of both
+/// sides. None where `here` is no record of a lease.
+pub(crate) fn carried_record(here: Option<&[u8]>, there: Option<&[u8]>) -> Option<Vec<u8>> {
+    let parse = |bytes: &[u8]| serde_json::from_slice::<Record>(bytes).ok();
+    let here = here.and_then(parse)?;
+    let there = there.and_then(parse);
+    let (token, renewal) = there.map_or((0, 0), |record| (record.token, record.renewal));
+    let carried = Record {
+        owner: None,
+        token: here.token.max(token).saturating_add(CARRIED),
+        holder: String::new(),
+        renewal: here.renewal.max(renewal).saturating_add(1),
+        ttl_ms: here.ttl_ms,
+    };
+    serde_json::to_vec(&carried).ok()
+}
+
 /// What is taken off at the holder's end and added at the others', so that clocks that run at
 /// slightly different speeds, and a task that is woken late, cannot make two holders.
 pub(super) fn margin(ttl: Duration) -> Duration {

@@ -156,6 +156,14 @@ impl StateStore {
         ScanStream::new(self.shared.clone(), self.namespace.clone(), prefix)
     }
 
+    pub(crate) fn driver(&self) -> Arc<dyn StateDriver> {
+        self.shared.driver.clone()
+    }
+
+    pub(crate) fn options(&self) -> &StoreOptions {
+        &self.shared.options
+    }
+
     /// What the backend can do.
     pub fn capabilities(&self) -> Capabilities {
         let max_value_bytes = self.shared.max_value_bytes;

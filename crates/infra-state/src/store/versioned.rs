@@ -108,6 +108,12 @@ impl StateStore {
         }))
     }
 
+    /// The version of a key that holds nothing.
+    pub(crate) fn version_of_nothing(&self, key: &str) -> Result<Version> {
+        let backend_key = self.key("version", key)?;
+        Ok(Version::new(&backend_key, VersionToken::Absent))
+    }
+
     /// Stores `value` where the key still has this version, and returns the new version. With the
     /// version of a key that held nothing it only creates.
     ///
