@@ -48,7 +48,7 @@
 //!   [`ErrorKind::Unavailable`], not applied. Reads cut off on the way are repeated, writes never.
 //! - **A file** (`file:///path`, feature `file`) survives kill -9 without a server, for one
 //!   process. A write is answered after it is durable (by default); many callers share the cost.
-//!   What it holds is also held in memory. See `FileDriver`.
+//!   What it holds is also held in memory, as far as it fits. See `FileDriver`.
 //!
 //! # Which part to read
 //! | you want to | look at |
@@ -114,7 +114,7 @@ pub use driver::{
 };
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "file")]
-pub use file::{FileDriver, FileDurability, FileError, FileFault, FileOptions};
+pub use file::{Backup, Compaction, FileDriver, FileDurability, FileError, FileFault, FileOptions};
 #[cfg(feature = "fred")]
 pub use fred::FredDriver;
 pub use key::MAX_KEY_BYTES;

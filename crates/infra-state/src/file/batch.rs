@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::view::{Changes, Entry, NEVER, View, weight};
+use super::residency::fixed_weight;
+use super::view::{Changes, Entry, NEVER, Value, View};
 use crate::driver::{DriverError, Expiry, TtlMillis};
 use crate::error::ErrorKind;
 use crate::integer;
@@ -74,7 +75,8 @@ pub(super) struct Batch<'v> {
     max_resident: usize,
     pub(super) changes: Changes,
     pub(super) revision: u64,
-    pub(super) resident: usize,
+    /// Bytes of memory that cannot be given back.
+    fixed: usize,
 }
 
 impl<'v> Batch<'v> {
@@ -82,7 +84,7 @@ impl<'v> Batch<'v> {
         view: &'v View,
         now: u64,
         revision: u64,
-        resident: usize,
+        fixed: usize,
         max_resident: usize,
     ) -> Self {
         Batch {
@@ -91,7 +93,7 @@ impl<'v> Batch<'v> {
             max_resident,
             changes: Changes::new(),
             revision,
-            resident,
+            fixed,
         }
     }
 
@@ -152,7 +154,7 @@ impl<'v> Batch<'v> {
     fn entry(&self, key: &str) -> Option<Entry> {
         match self.changes.get(key) {
             Some(changed) => changed.clone(),
-            None => self.view.entry(key),
+            None => self.view.peek(key),
         }
     }
 
@@ -183,7 +185,7 @@ impl<'v> Batch<'v> {
         let before = self.live(&key);
         let (sum, expires) = match &before {
             None => (delta, NEVER),
-            Some(entry) => (integer::add(&entry.value, delta)?, entry.expires),
+            Some(entry) => (integer::add(text(&entry.value), delta)?, entry.expires),
         };
         let entries = [(key, Bytes::from(sum.to_string()))];
         self.check_room(&entries)?;
@@ -210,7 +212,7 @@ impl<'v> Batch<'v> {
     fn write(&mut self, key: Arc<str>, value: Bytes, expires: u64) {
         self.revision += 1;
         let entry = Entry {
-            value,
+            value: Value::Resident(value),
             revision: self.revision,
             expires,
         };
@@ -218,26 +220,36 @@ impl<'v> Batch<'v> {
     }
 
     fn put(&mut self, key: Arc<str>, entry: Option<Entry>) {
-        let before = self
-            .entry(&key)
-            .map_or(0, |entry| weight(&key, &entry.value));
-        let after = entry.as_ref().map_or(0, |entry| weight(&key, &entry.value));
-        self.resident = (self.resident + after).saturating_sub(before);
+        let fixed = |entry: &Entry| fixed_weight(&key, entry.value.len());
+        let before = self.entry(&key).as_ref().map_or(0, fixed);
+        let after = entry.as_ref().map_or(0, fixed);
+        self.fixed = (self.fixed + after).saturating_sub(before);
         self.changes.insert(key, entry);
     }
 
     fn check_room(&self, entries: &[(Arc<str>, Bytes)]) -> Result<(), DriverError> {
         let grown = entries.iter().fold(0, |grown: usize, (key, value)| {
-            let before = self.entry(key).map_or(0, |entry| weight(key, &entry.value));
-            grown + weight(key, value).saturating_sub(before)
+            let before = self
+                .entry(key)
+                .map_or(0, |entry| fixed_weight(key, entry.value.len()));
+            grown + fixed_weight(key, value.len()).saturating_sub(before)
         });
-        if grown == 0 || self.resident + grown <= self.max_resident {
+        if grown == 0 || self.fixed + grown <= self.max_resident {
             return Ok(());
         }
         let message = format!(
-            "the file would hold more than the {} bytes that `max_resident_bytes` allows",
+            "the keys and short values of the file would need more than the {} bytes of memory \
+             that `max_resident_bytes` allows",
             self.max_resident
         );
         Err(DriverError::new(ErrorKind::Capacity, message).with_class(infra_core::Class::Permanent))
+    }
+}
+
+/// The text of a value, as far as it can be that of an integer: those are always in memory.
+fn text(value: &Value) -> &[u8] {
+    match value {
+        Value::Resident(bytes) => bytes,
+        Value::OnDisk { .. } => b"",
     }
 }

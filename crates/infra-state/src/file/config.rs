@@ -70,10 +70,13 @@ impl FileOptions {
         self
     }
 
-    /// The bound of keys and values in bytes, with 160 bytes for each pair. All of them are held
-    /// in memory; a write that would pass the bound fails as
+    /// How many bytes of keys and values are held in memory, with 160 bytes for each pair; the
+    /// file may hold any number. Keys always are in memory, and values of up to 128 bytes; where
+    /// these alone would pass the bound, a write fails as
     /// [`ErrorKind::Capacity`](crate::ErrorKind::Capacity) and changes nothing, and so does
-    /// opening a file that holds more. Default 1 GiB.
+    /// opening the file. Longer values leave memory when they become too many, first those that
+    /// were not asked for since the last round; they are read from the file when they are, and
+    /// come back. A value of more than a sixteenth of the bound never stays. Default 1 GiB.
     #[must_use]
     pub fn max_resident_bytes(mut self, bytes: usize) -> Self {
         self.max_resident_bytes = bytes;

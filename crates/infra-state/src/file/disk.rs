@@ -50,6 +50,19 @@ impl Disk {
         Self::existing(path, options).map(Found::Existing)
     }
 
+    /// Checks that a file which is about to be replaced is one, and that nobody has it open.
+    pub(super) fn check_unused(path: &Path, options: &FileOptions) -> Result<(), FileError> {
+        match fs::metadata(path) {
+            Ok(meta) if !meta.is_file() => Err(FileError::new(path, FileFault::NotAFile)),
+            Ok(_) => {
+                let file = File::open(path).map_err(|error| FileError::io(path, &error))?;
+                Disk::locked(path, file, options).map(drop)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(FileError::io(path, &error)),
+        }
+    }
+
     fn existing(path: &Path, options: &FileOptions) -> Result<Disk, FileError> {
         let opened = OpenOptions::new().read(true).write(true).open(path);
         let file = opened.map_err(|error| FileError::io(path, &error))?;
@@ -103,7 +116,7 @@ impl Disk {
 }
 
 impl Unnamed {
-    fn create(path: &Path, options: &FileOptions) -> Result<Unnamed, FileError> {
+    pub(super) fn create(path: &Path, options: &FileOptions) -> Result<Unnamed, FileError> {
         static CREATED: AtomicU64 = AtomicU64::new(0);
         let Some(name) = path.file_name() else {
             return Err(FileError::new(path, FileFault::NotAFile));
@@ -152,6 +165,13 @@ impl Unnamed {
         }
         self.disk.sync_folder()?;
         Ok(Some(self.disk))
+    }
+
+    /// Gives the file its name for good, in place of a file that has it.
+    pub(super) fn replace(self) -> Result<(), FileError> {
+        let path = &self.disk.path;
+        fs::rename(&self.temporary, path).map_err(|error| FileError::io(path, &error))?;
+        self.disk.sync_folder()
     }
 
     /// Leaves nothing behind.

@@ -1,55 +1,58 @@
-//! The database in the file: tables, rows, opening with every check, commits.
+//! The database in the file: tables, opening with every check, commits.
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `infra_state_values` | the key's text | revision, expiry (8 bytes each, big endian), the value |
+//! | `infra_state_rows` | the key's text | a row, see `row` |
+//! | `infra_state_long_values` | the key's text | the value, where the row says so |
 //! | `infra_state_meta` | `format` | version of this layout, 4 bytes |
-//! | `infra_state_meta` | `progress` | last revision, last time seen (8 bytes each) |
+//! | `infra_state_meta` | `origin` | a random number of this file, 8 bytes |
+//! | `infra_state_meta` | `progress` | last revision, last time seen, first free revision (8 bytes each) |
+//!
+//! Version 1 had one table, `infra_state_values`, and neither origin nor the last number.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use redb::{
-    Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError,
-    WriteTransaction,
+    Builder, CompactionError, Database, Durability, ReadableDatabase, ReadableTable, Table,
+    TableDefinition, TableError, WriteTransaction,
 };
 use tracing::{info, warn};
 
-use super::batch::Expiries;
 use super::disk::Disk;
 use super::error::{FileError, FileFault};
+use super::load::{self, Loaded};
+use super::residency::Residency;
+use super::row::{self, is_apart};
+use super::snapshot::{Pair, Snapshot};
 use super::storage::Storage;
-use super::view::{Changes, Entry, NEVER, SHARDS, Shard, View, weight};
+use super::view::{Changes, Entry, Value, View};
 
-const VALUES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("infra_state_values");
-const META: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("infra_state_meta");
-const FORMAT: &[u8] = b"format";
-const PROGRESS: &[u8] = b"progress";
-const FORMAT_VERSION: u32 = 1;
+type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
-/// Pages that the database keeps; the values are in the view anyway.
+pub(super) const ROWS: Rows = TableDefinition::new("infra_state_rows");
+pub(super) const LONG_VALUES: Rows = TableDefinition::new("infra_state_long_values");
+pub(super) const VALUES_V1: Rows = TableDefinition::new("infra_state_values");
+pub(super) const META: Rows = TableDefinition::new("infra_state_meta");
+pub(super) const FORMAT: &[u8] = b"format";
+pub(super) const ORIGIN: &[u8] = b"origin";
+pub(super) const PROGRESS: &[u8] = b"progress";
+pub(super) const FORMAT_VERSION: u32 = 2;
+
+/// Pages that the database keeps; values are in the view anyway, unless they had to leave it.
 const CACHE_BYTES: usize = 64 << 20;
 /// Up to this size every page's checksum is verified at each opening, above it only after a crash.
 const ALWAYS_CHECKED: u64 = 1 << 30;
 /// Smaller files are not worth compacting.
 const SMALL: u64 = 4 << 20;
-/// Revision and expiry before a value.
-const ROW_HEADER: usize = 16;
 
 pub(super) struct Engine {
     database: Database,
     storage: Storage,
-}
-
-/// All that a file holds.
-pub(super) struct Loaded {
-    pub(super) shards: Vec<Shard>,
-    pub(super) expiries: Expiries,
-    pub(super) resident: usize,
-    pub(super) progress: Progress,
+    /// Of the file, so that no version of another one is taken for one of this.
+    pub(super) origin: u64,
 }
 
 /// What is written with every commit.
@@ -58,6 +61,9 @@ pub(super) struct Progress {
     pub(super) revision: u64,
     /// Milliseconds since 1970.
     pub(super) time: u64,
+    /// Whoever opens the file after a crash begins behind this revision, because those up to it may
+    /// have been given away by writes that never became durable.
+    pub(super) reserved: u64,
 }
 
 /// A commit that failed.
@@ -67,63 +73,91 @@ pub(super) struct CommitFailed {
     pub(super) maybe_applied: bool,
 }
 
+/// An opening that failed.
+pub(super) struct OpenFailed {
+    pub(super) error: FileError,
+    /// What can be read nevertheless: repaired in memory, because the disk takes no writes.
+    pub(super) readable: Option<(Engine, Loaded)>,
+}
+
+impl From<FileError> for OpenFailed {
+    fn from(error: FileError) -> Self {
+        OpenFailed {
+            error,
+            readable: None,
+        }
+    }
+}
+
 impl Engine {
-    /// Writes an empty store into an empty file.
-    pub(super) fn initialise(disk: &Disk) -> Result<(), FileError> {
+    /// Writes an empty store into an empty file. Nothing reaches the file by itself later.
+    pub(super) fn initialise(disk: &Disk) -> Result<Engine, FileError> {
         guarded(disk.path(), || {
             let storage = disk.storage()?;
-            let engine = Engine::database(disk, &storage, false)?;
+            let database = Engine::database(disk, &storage, false)?;
             storage
                 .release()
                 .map_err(|error| FileError::io(disk.path(), &error))?;
-            let failed = |failed: CommitFailed| failed.error;
+            let origin = fresh_origin();
+            let engine = Engine {
+                database,
+                storage,
+                origin,
+            };
             let write = |transaction: &WriteTransaction| {
                 let mut meta = transaction.open_table(META)?;
                 meta.insert(FORMAT, &FORMAT_VERSION.to_be_bytes()[..])?;
+                meta.insert(ORIGIN, &origin.to_be_bytes()[..])?;
                 meta.insert(PROGRESS, &Progress::default().row()[..])?;
-                transaction.open_table(VALUES).map(|_| ())
+                transaction.open_table(ROWS)?;
+                transaction.open_table(LONG_VALUES).map(|_| ())
             };
-            let engine = Engine {
-                database: engine,
-                storage,
-            };
+            let failed = |failed: CommitFailed| failed.error;
             engine.transact(disk.path(), true, write).map_err(failed)?;
-            engine.close(disk.path())
+            Ok(engine)
         })
     }
 
-    /// Opens, checks and reads a file. It is not modified unless all of that succeeds; panics on
-    /// damaged pages come back as errors (in programs that unwind).
+    /// Opens, checks and reads a file, and brings an older format up to date. It is not modified
+    /// unless it could be read whole; panics on damaged pages come back as errors (in programs
+    /// that unwind).
     pub(super) fn open(
         disk: &Disk,
         view: &View,
         max_resident: usize,
-    ) -> Result<(Engine, Loaded), FileError> {
-        guarded(disk.path(), || {
-            let began = Instant::now();
-            let len = disk.len()?;
+    ) -> Result<(Engine, Loaded), OpenFailed> {
+        let began = Instant::now();
+        let path = disk.path();
+        let len = disk.len()?;
+        let (mut engine, mut loaded) = guarded(path, || {
             let storage = disk.storage()?;
             let check = len <= ALWAYS_CHECKED;
-            let mut database = Engine::database(disk, &storage, check)?;
+            let database = Engine::database(disk, &storage, check)?;
             if !check {
-                warn!(path = %disk.path().display(), bytes = len,
+                warn!(path = %path.display(), bytes = len,
                     "state file too large to verify all of it after a clean close");
             }
-            let loaded = load(disk.path(), &database, view, max_resident)?;
-            storage
-                .release()
-                .map_err(|error| FileError::io(disk.path(), &error))?;
-            let keys: usize = loaded.shards.iter().map(Shard::len).sum();
-            if len > (4 * loaded.resident as u64).max(SMALL) {
-                // A failure shows at the next commit; what is there stays as it is.
-                let smaller = database.compact();
-                info!(path = %disk.path().display(), bytes = len, result = ?smaller,
-                    "state file gives back what it no longer needs");
-            }
-            info!(path = %disk.path().display(), keys, bytes = len, took = ?began.elapsed(),
-                "state file open");
-            Ok((Engine { database, storage }, loaded))
-        })
+            let residency = Residency::new(max_resident);
+            let loaded = load::load(path, &database, view, residency)?;
+            let engine = Engine {
+                database,
+                storage,
+                origin: loaded.origin,
+            };
+            Ok((engine, loaded))
+        })?;
+        if let Err(error) = engine.storage.release() {
+            return Err(OpenFailed {
+                error: FileError::io(path, &error),
+                readable: Some((engine, loaded)),
+            });
+        }
+        if loaded.format < FORMAT_VERSION {
+            engine.upgrade(path, &mut loaded)?;
+        }
+        info!(path = %path.display(), keys = loaded.keys, bytes = len, took = ?began.elapsed(),
+            "state file open");
+        Ok((engine, loaded))
     }
 
     fn database(disk: &Disk, storage: &Storage, check: bool) -> Result<Database, FileError> {
@@ -139,26 +173,36 @@ impl Engine {
         opened.map_err(|error| FileError::database(disk.path(), &error))
     }
 
-    /// Makes changes, all or none.
+    /// Rewrites a file of an older version in one step.
+    fn upgrade(&mut self, path: &Path, loaded: &mut Loaded) -> Result<(), FileError> {
+        let origin = fresh_origin();
+        info!(path = %path.display(), from = loaded.format, to = FORMAT_VERSION,
+            "state file gets a new format");
+        self.transact(path, true, |transaction| load::upgrade(transaction, origin))
+            .map_err(|failed| failed.error)?;
+        self.origin = origin;
+        loaded.origin = origin;
+        loaded.format = FORMAT_VERSION;
+        Ok(())
+    }
+
+    /// Makes changes, all or none. A value whose revision is not above `since` is in the file
+    /// already, so that only its expiry is written.
     pub(super) fn commit(
         &self,
         path: &Path,
         changes: &Changes,
+        since: u64,
         progress: Progress,
         durable: bool,
     ) -> Result<(), CommitFailed> {
         let write = |transaction: &WriteTransaction| {
-            let mut values = transaction.open_table(VALUES)?;
-            let mut row = Vec::new();
+            let mut tables = Tables::open(transaction)?;
             for (key, entry) in changes {
                 match entry {
-                    Some(entry) => {
-                        encode(entry, &mut row);
-                        values.insert(key.as_bytes(), &row[..])?;
-                    }
-                    None => {
-                        values.remove(key.as_bytes())?;
-                    }
+                    Some(entry) if entry.revision <= since => tables.set_expiry(key, entry)?,
+                    Some(entry) => tables.put(key, entry)?,
+                    None => tables.remove(key)?,
                 }
             }
             let mut meta = transaction.open_table(META)?;
@@ -197,6 +241,75 @@ impl Engine {
         })
     }
 
+    /// The last commit, to be read from.
+    pub(super) fn snapshot(&self, path: &Path) -> Result<Arc<Snapshot>, FileError> {
+        guarded(path, || {
+            let transaction = self.database.begin_read();
+            let transaction = transaction.map_err(|error| FileError::transaction(path, &error))?;
+            Ok(Arc::new(Snapshot::new(path.to_owned(), transaction)))
+        })
+    }
+
+    /// Compacts a file of which little is still needed, when it is opened.
+    pub(super) fn tidy(&mut self, disk: &Disk, loaded: &Loaded) -> Result<(), FileError> {
+        let bytes = disk.len()?;
+        if bytes > (4 * loaded.live_bytes).max(SMALL) {
+            // A failure shows at the next commit; what is there stays as it is.
+            let result = self.compact(disk.path());
+            info!(path = %disk.path().display(), bytes, ?result,
+                "state file gives back what it no longer needs");
+        }
+        Ok(())
+    }
+
+    /// Moves what is scattered together and gives back the rest.
+    ///
+    /// # Errors
+    /// [`FileFault::InUse`] while a snapshot lives.
+    pub(super) fn compact(&mut self, path: &Path) -> Result<(), FileError> {
+        let database = &mut self.database;
+        guarded(path, || match database.compact() {
+            Ok(_) => Ok(()),
+            Err(CompactionError::Storage(error)) => Err(FileError::storage(path, &error)),
+            Err(_) => Err(FileError::new(path, FileFault::InUse)),
+        })
+    }
+
+    /// Verifies every page of a file that was just written, and lets it be read.
+    pub(super) fn verified(disk: &Disk) -> Result<Engine, FileError> {
+        guarded(disk.path(), || {
+            let storage = disk.storage()?;
+            let database = Engine::database(disk, &storage, true)?;
+            let released = storage.release();
+            released.map_err(|error| FileError::io(disk.path(), &error))?;
+            Ok(Engine {
+                database,
+                storage,
+                origin: 0,
+            })
+        })
+    }
+
+    /// Adds pairs of another file, as they are there.
+    pub(super) fn copy(
+        &self,
+        path: &Path,
+        pairs: &[Pair],
+        progress: Progress,
+    ) -> Result<(), FileError> {
+        let write = |transaction: &WriteTransaction| {
+            let mut tables = Tables::open(transaction)?;
+            for pair in pairs {
+                tables.insert(&pair.key, pair.revision, pair.expires, &pair.value)?;
+            }
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(PROGRESS, &progress.row()[..])?;
+            Ok(())
+        };
+        self.transact(path, true, write)
+            .map_err(|failed| failed.error)
+    }
+
     /// Closes cleanly, so that the next opening is quick.
     pub(super) fn close(self, path: &Path) -> Result<(), FileError> {
         let database = self.database;
@@ -205,8 +318,9 @@ impl Engine {
         })
     }
 
-    /// Gives up a database that failed.
+    /// Gives up a database that failed: nothing of it reaches the file any more.
     pub(super) fn abandon(self, path: &Path) {
+        self.storage.seal();
         let database = self.database;
         let _ = guarded(path, || {
             drop(database);
@@ -215,103 +329,109 @@ impl Engine {
     }
 }
 
+/// The tables of values in one transaction.
+pub(super) struct Tables<'t> {
+    rows: Table<'t, &'static [u8], &'static [u8]>,
+    long_values: Table<'t, &'static [u8], &'static [u8]>,
+    row: Vec<u8>,
+}
+
+impl<'t> Tables<'t> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, TableError> {
+        Ok(Tables {
+            rows: transaction.open_table(ROWS)?,
+            long_values: transaction.open_table(LONG_VALUES)?,
+            row: Vec::new(),
+        })
+    }
+
+    fn put(&mut self, key: &str, entry: &Entry) -> Result<(), TableError> {
+        match &entry.value {
+            Value::Resident(value) => self.insert(key, entry.revision, entry.expires, value),
+            // Only what this batch has written is put, and that is in memory.
+            Value::OnDisk { .. } => self.set_expiry(key, entry),
+        }
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        key: &str,
+        revision: u64,
+        expires: u64,
+        value: &[u8],
+    ) -> Result<(), TableError> {
+        let apart = row::encode(revision, expires, value, &mut self.row);
+        if apart {
+            self.long_values.insert(key.as_bytes(), value)?;
+        }
+        let before = self.rows.insert(key.as_bytes(), &self.row[..])?;
+        let was_apart = before.is_some_and(|before| is_apart(before.value()));
+        if was_apart && !apart {
+            self.long_values.remove(key.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn set_expiry(&mut self, key: &str, entry: &Entry) -> Result<(), TableError> {
+        let Some(before) = self.rows.get(key.as_bytes())? else {
+            return Ok(());
+        };
+        self.row.clear();
+        self.row.extend_from_slice(before.value());
+        drop(before);
+        row::set_expiry(&mut self.row, entry.expires);
+        self.rows.insert(key.as_bytes(), &self.row[..])?;
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &str) -> Result<(), TableError> {
+        let before = self.rows.remove(key.as_bytes())?;
+        if before.is_some_and(|before| is_apart(before.value())) {
+            self.long_values.remove(key.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
 impl Progress {
-    fn row(self) -> [u8; 16] {
-        let mut row = [0; 16];
-        let (revision, time) = row.split_at_mut(8);
-        revision.copy_from_slice(&self.revision.to_be_bytes());
-        time.copy_from_slice(&self.time.to_be_bytes());
+    pub(super) fn row(self) -> [u8; 24] {
+        let mut row = [0; 24];
+        let numbers = [self.revision, self.time, self.reserved];
+        for (place, number) in row.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
         row
     }
 
-    fn from_row(row: &[u8]) -> Option<Progress> {
+    pub(super) fn from_row(row: &[u8]) -> Option<Progress> {
         let (revision, rest) = row.split_first_chunk::<8>()?;
         let (time, rest) = rest.split_first_chunk::<8>()?;
-        rest.is_empty().then_some(Progress {
-            revision: u64::from_be_bytes(*revision),
+        let revision = u64::from_be_bytes(*revision);
+        let reserved = match rest.is_empty() {
+            true => revision,
+            false => u64::from_be_bytes(rest.try_into().ok()?),
+        };
+        Some(Progress {
+            revision,
             time: u64::from_be_bytes(*time),
+            reserved,
         })
     }
 }
 
+/// Another number for every file.
+fn fresh_origin() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
 /// Runs what may panic on damaged pages.
-fn guarded<T>(path: &Path, action: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
+pub(super) fn guarded<T>(
+    path: &Path,
+    action: impl FnOnce() -> Result<T, FileError>,
+) -> Result<T, FileError> {
     catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|_| {
         let what = "the database stumbled over a page that cannot be";
         Err(FileError::new(path, FileFault::Corrupted).detail(what))
-    })
-}
-
-fn load(
-    path: &Path,
-    database: &Database,
-    view: &View,
-    max_resident: usize,
-) -> Result<Loaded, FileError> {
-    let storage = |error: redb::StorageError| FileError::storage(path, &error);
-    let table = |error: TableError| FileError::table(path, &error);
-    let damaged = |what: &str| FileError::new(path, FileFault::Corrupted).detail(what);
-    let transaction =
-        (database.begin_read()).map_err(|error| FileError::transaction(path, &error))?;
-
-    let meta = transaction.open_table(META).map_err(table)?;
-    let format = meta.get(FORMAT).map_err(storage)?;
-    match format.as_ref().map(|row| row.value()) {
-        Some(row) if row == FORMAT_VERSION.to_be_bytes() => {}
-        Some(row) if row.len() == 4 => return Err(FileError::new(path, FileFault::NewerFormat)),
-        _ => return Err(damaged("no format version")),
-    }
-    let progress = meta.get(PROGRESS).map_err(storage)?;
-    let progress = progress
-        .and_then(|row| Progress::from_row(row.value()))
-        .ok_or_else(|| damaged("no last revision"))?;
-
-    let mut loaded = Loaded {
-        shards: vec![Shard::default(); SHARDS],
-        expiries: Expiries::new(),
-        resident: 0,
-        progress,
-    };
-    let values = transaction.open_table(VALUES).map_err(table)?;
-    for row in values.iter().map_err(storage)? {
-        let (key, row) = row.map_err(storage)?;
-        let key = std::str::from_utf8(key.value()).map_err(|_| damaged("a key that is no text"))?;
-        let entry = decode(row.value()).ok_or_else(|| damaged("a value cut short"))?;
-        loaded.add(view.shard_of(key), key, entry);
-        if loaded.resident > max_resident {
-            return Err(FileError::new(path, FileFault::TooManyBytes));
-        }
-    }
-    Ok(loaded)
-}
-
-impl Loaded {
-    fn add(&mut self, shard: usize, key: &str, entry: Entry) {
-        let key: Arc<str> = key.into();
-        self.resident += weight(&key, &entry.value);
-        if entry.expires != NEVER {
-            self.expiries.insert((entry.expires, key.clone()));
-        }
-        if let Some(shard) = self.shards.get_mut(shard) {
-            shard.insert(key, entry);
-        }
-    }
-}
-
-fn encode(entry: &Entry, row: &mut Vec<u8>) {
-    row.clear();
-    row.reserve(ROW_HEADER + entry.value.len());
-    row.extend_from_slice(&entry.revision.to_be_bytes());
-    row.extend_from_slice(&entry.expires.to_be_bytes());
-    row.extend_from_slice(&entry.value);
-}
-
-fn decode(row: &[u8]) -> Option<Entry> {
-    let (revision, rest) = row.split_first_chunk::<8>()?;
-    let (expires, value) = rest.split_first_chunk::<8>()?;
-    Some(Entry {
-        value: Bytes::copy_from_slice(value),
-        revision: u64::from_be_bytes(*revision),
-        expires: u64::from_be_bytes(*expires),
     })
 }

@@ -4,10 +4,12 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use infra_core::Class;
+use infra_core::{Class, Outcome};
 use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
 
+use super::batch::Reply;
 use crate::driver::DriverError;
 use crate::error::ErrorKind;
 
@@ -39,8 +41,10 @@ pub enum FileFault {
     NoFolder,
     /// The user may not read and write it.
     Permission,
-    /// It holds more than may be resident in memory.
+    /// Its keys and short values take up more memory than they may.
     TooManyBytes,
+    /// It cannot be compacted while a backup reads from it.
+    InUse,
     /// The disk is full.
     StorageFull,
     /// Any other failure of the operating system.
@@ -140,7 +144,10 @@ impl FileError {
             FileFault::NotAFile => "is no file but a folder or a device: give the path of a file",
             FileFault::NoFolder => "lies in a folder that does not exist: create the folder",
             FileFault::Permission => "may not be read and written by this user",
-            FileFault::TooManyBytes => "holds more than `max_resident_bytes` allows",
+            FileFault::TooManyBytes => {
+                "has more keys and short values than `max_resident_bytes` lets into memory"
+            }
+            FileFault::InUse => "is being read by a backup: ask again when it is done",
             FileFault::StorageFull => {
                 "cannot grow, the disk is full: reads go on, writes come back when there is room"
             }
@@ -161,6 +168,33 @@ impl fmt::Display for FileError {
 
 impl StdError for FileError {}
 
+pub(super) fn closed() -> DriverError {
+    DriverError::new(ErrorKind::Closed, "the store was closed")
+}
+
+pub(super) fn queue_full(limit: Duration) -> DriverError {
+    let message = format!("too many writes wait for the disk, none was done within {limit:?}");
+    DriverError::new(ErrorKind::Busy, message)
+}
+
+pub(super) fn timed_out(limit: Duration, outcome: Outcome) -> DriverError {
+    let what = match outcome {
+        Outcome::Unknown => "the disk had not answered",
+        _ => "the disk did not get to it",
+    };
+    let message = format!("{what} within {limit:?}");
+    DriverError::new(ErrorKind::Timeout, message).with_outcome(outcome)
+}
+
+pub(super) fn thread_gone() -> DriverError {
+    let message = "the thread that owns the file has ended: open the store anew";
+    DriverError::new(ErrorKind::Backend, message).with_outcome(Outcome::Unknown)
+}
+
+pub(super) fn unexpected(reply: &Reply) -> DriverError {
+    DriverError::new(ErrorKind::Backend, format!("unexpected answer {reply:?}"))
+}
+
 impl From<FileError> for DriverError {
     fn from(error: FileError) -> Self {
         let (kind, class) = match error.fault {
@@ -172,6 +206,7 @@ impl From<FileError> for DriverError {
             FileFault::NewerFormat => (ErrorKind::Unsupported, Class::Permanent),
             FileFault::Permission => (ErrorKind::Permission, Class::Permanent),
             FileFault::TooManyBytes => (ErrorKind::Capacity, Class::Permanent),
+            FileFault::InUse => (ErrorKind::Busy, Class::Transient),
             FileFault::StorageFull => (ErrorKind::Capacity, Class::Transient),
             FileFault::Io => (ErrorKind::Unavailable, Class::Transient),
         };

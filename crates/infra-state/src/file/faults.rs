@@ -14,7 +14,11 @@ pub(crate) struct Faults {
     syncs: AtomicU32,
     hanging: Mutex<bool>,
     hung: AtomicBool,
+    reads_hang: Mutex<bool>,
+    reads_hung: AtomicU32,
+    reads_fail: AtomicBool,
     released: Condvar,
+    reads_released: Condvar,
 }
 
 impl Faults {
@@ -38,6 +42,21 @@ impl Faults {
         self.hung.load(Ordering::SeqCst)
     }
 
+    /// Makes every read of a page wait until this is called with false.
+    pub(crate) fn hang_reads(&self, hanging: bool) {
+        *self.reads_hang.lock().unwrap() = hanging;
+        self.reads_released.notify_all();
+    }
+
+    /// How many reads wait right now.
+    pub(crate) fn reads_hung(&self) -> u32 {
+        self.reads_hung.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn fail_reads(&self, failing: bool) {
+        self.reads_fail.store(failing, Ordering::SeqCst);
+    }
+
     pub(crate) fn syncs(&self) -> u32 {
         self.syncs.load(Ordering::SeqCst)
     }
@@ -55,6 +74,17 @@ impl Faults {
             true => Err(io::ErrorKind::StorageFull.into()),
             false => Ok(()),
         }
+    }
+
+    pub(super) fn on_read(&self) -> io::Result<()> {
+        if self.reads_fail.load(Ordering::SeqCst) {
+            return Err(io::Error::other("injected failure of a read"));
+        }
+        let hanging = self.reads_hang.lock().unwrap();
+        self.reads_hung.fetch_add(1, Ordering::SeqCst);
+        drop(self.reads_released.wait_while(hanging, |hanging| *hanging));
+        self.reads_hung.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
     }
 
     pub(super) fn on_sync(&self) -> io::Result<()> {

@@ -2,16 +2,30 @@
 //!
 //! `queue` holds what callers want written; `writer` is the thread that takes it, evaluates it
 //! (`batch`), commits it (`engine`, in the file that `disk` found and locked, through `storage`) and
-//! makes it visible to readers (`view`).
+//! makes it visible to readers (`view`). When the disk fails it takes the road of `recovery`.
+//!
+//! `residency` says which values stay in memory; for others `readers` look into a `snapshot` of the
+//! last commit. `row` is what one looks like, `load` reads them all at the start. `control` carries
+//! what else the thread is asked for: `maintenance` makes copies and gives back space.
 
 mod batch;
 mod config;
+mod control;
 mod disk;
 mod engine;
 mod error;
 #[cfg(test)]
 pub(crate) mod faults;
+mod load;
+mod maintenance;
+mod open;
 mod queue;
+mod read;
+mod readers;
+mod recovery;
+mod residency;
+mod row;
+mod snapshot;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -20,7 +34,7 @@ mod view;
 mod writer;
 
 use std::future::ready;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -40,13 +54,12 @@ use crate::ttl::TtlState;
 use batch::{Op, Reply};
 pub(crate) use config::path_of_url;
 pub use config::{FileDurability, FileOptions};
-use disk::{Disk, Found};
-use engine::{Engine, Loaded};
 pub use error::{FileError, FileFault};
-use queue::{Claim, Queue, QueueClosed, Request};
-use time::Time;
-use view::{Position, View};
-use writer::{Shared, Writer};
+use error::{closed, queue_full, thread_gone, timed_out, unexpected};
+pub use maintenance::{Backup, Compaction};
+use queue::{Claim, QueueClosed, Request};
+use view::{Entry, Position, Value};
+use writer::Shared;
 
 /// One value goes through memory in one piece, and holds up the others behind it.
 const MAX_VALUE_BYTES: usize = 256 << 20;
@@ -78,13 +91,16 @@ const SCAN_PAGE: usize = 500;
 ///
 /// One thread owns the file. Writes wait for it in a bounded queue; it takes whatever is there,
 /// evaluates it in order, makes it durable with one commit and then answers, so many callers
-/// share the cost of one `fdatasync`. All keys and values are held in memory too
-/// ([`FileOptions::max_resident_bytes`]), where reads find them without waiting for the disk: a
-/// store that does not fit into memory is none for this driver.
+/// share the cost of one `fdatasync`. Keys and values are held in memory too, where reads find
+/// them without waiting for the disk. Where they would take up more than
+/// [`FileOptions::max_resident_bytes`], the longer values that nobody asks for leave it: four
+/// threads of the driver read them from the file then, within the deadline of the call and without
+/// holding up any other.
 ///
 /// - **Crash**: what was acknowledged is there, what was not is there whole or not at all.
 /// - **Damage** is found when opening, by the checksum of every page (above 1 GiB only after an
-///   unclean end); it is an error that names the file, and the file is left as it was. A damaged
+///   unclean end) and of every value that is read; it is an error that names the file, and the file
+///   is left as it was. A damaged
 ///   page may make the database panic inside; the driver catches that, which a program built with
 ///   `panic = "abort"` cannot.
 /// - **Full or failing disk**: writes fail, reads go on, and the driver opens the file anew by
@@ -97,11 +113,16 @@ const SCAN_PAGE: usize = 500;
 ///   sleeps counts from the next start on.
 /// - **Lock**: held by the operating system for the open file, so none is left behind by a crash;
 ///   it holds through every path to the same file.
+/// - **Format**: a file of an older version is rewritten in one step when it is opened; one of a
+///   later version is refused.
+/// - **Copies** are made while the store is in use, by [`FileDriver::backup`]; space that is no
+///   longer needed is given back at the start, or by [`FileDriver::compact`].
 ///
 /// Dropping it writes what waits in the background; only after [`StateDriver::close`] can the
 /// file be opened again at once.
 pub struct FileDriver {
     shared: Arc<Shared>,
+    options: FileOptions,
     ended: watch::Receiver<bool>,
 }
 
@@ -114,15 +135,16 @@ impl FileDriver {
     /// # Errors
     /// [`ErrorKind::AlreadyOpen`], [`ErrorKind::Corrupted`], [`ErrorKind::InvalidPath`],
     /// [`ErrorKind::Permission`], [`ErrorKind::Unsupported`] for a file of a later version,
-    /// [`ErrorKind::Capacity`] for one that holds more than may be resident or a full disk. The
-    /// source is a [`FileError`].
+    /// [`ErrorKind::Capacity`] for one whose keys alone need more memory than they may, or a full
+    /// disk. The source is a [`FileError`].
     pub async fn open(path: impl Into<PathBuf>, options: FileOptions) -> Result<Self, DriverError> {
         let path = path.into();
         let (opened, answer) = oneshot::channel();
         let (running, ended) = watch::channel(false);
+        let chosen = options.clone();
         thread::Builder::new()
             .name("infra-state-file".to_owned())
-            .spawn(move || match open(&path, options) {
+            .spawn(move || match open::open(&path, options) {
                 Ok(writer) => {
                     if opened.send(Ok(writer.shared())).is_ok() {
                         writer.run(running);
@@ -137,7 +159,11 @@ impl FileDriver {
                     .with_source(error)
             })?;
         let shared = answer.await.map_err(|_| thread_gone())??;
-        Ok(FileDriver { shared, ended })
+        Ok(FileDriver {
+            shared,
+            options: chosen,
+            ended,
+        })
     }
 
     /// Queues an operation and waits for its commit, both within `limit`.
@@ -159,22 +185,16 @@ impl FileDriver {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(thread_gone()),
             // Taking it back works only as long as the thread has not begun with it.
-            Err(_) => Err(timed_out(limit, claim.take())),
+            Err(_) if claim.take() => Err(timed_out(limit, Outcome::NotApplied)),
+            Err(_) => Err(timed_out(limit, Outcome::Unknown)),
         }
     }
 
     async fn flag(&self, op: Op, limit: Duration) -> Result<bool, DriverError> {
         match self.submit(op, limit).await? {
             Reply::Flag(flag) => Ok(flag),
-            other => Err(unexpected(other)),
+            other => Err(unexpected(&other)),
         }
-    }
-
-    fn live(&self, key: &str) -> Option<view::Entry> {
-        let entry = self.shared.view.entry(key)?;
-        // Time is read only where a value can expire.
-        let live = entry.expires == view::NEVER || entry.is_live(self.shared.time.now());
-        live.then_some(entry)
     }
 }
 
@@ -182,37 +202,6 @@ impl Drop for FileDriver {
     fn drop(&mut self) {
         self.shared.queue.close();
     }
-}
-
-fn open(path: &Path, options: FileOptions) -> Result<Writer, FileError> {
-    // A relative path keeps its meaning when the program changes its folder.
-    let path = std::path::absolute(path).map_err(|error| FileError::io(path, &error))?;
-    let view = View::new();
-    let max_resident = options.max_resident_bytes;
-    // The second time: another process created it in between.
-    let mut found = Disk::open(&path, &options)?;
-    let disk = loop {
-        match found {
-            Found::Existing(disk) => break disk,
-            Found::Created(unnamed) => {
-                if let Err(error) = Engine::initialise(unnamed.disk()) {
-                    unnamed.discard();
-                    return Err(error);
-                }
-                match unnamed.publish()? {
-                    Some(disk) => break disk,
-                    None => found = Disk::open_existing(&path, &options)?,
-                }
-            }
-        }
-    };
-    let (engine, loaded): (Engine, Loaded) = Engine::open(&disk, &view, max_resident)?;
-    let shared = Arc::new(Shared {
-        view,
-        queue: Queue::new(options.queue_capacity),
-        time: Time::starting(options.clock.clone(), &options.wall, loaded.progress.time),
-    });
-    Ok(Writer::new(shared, disk, engine, loaded, options))
 }
 
 impl StateDriver for FileDriver {
@@ -232,17 +221,30 @@ impl StateDriver for FileDriver {
         false
     }
 
-    fn get<'a>(&'a self, key: &'a str, _: Duration) -> DriverResult<'a, Option<Bytes>> {
-        Box::pin(ready(Ok(self.live(key).map(|entry| entry.value))))
+    fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
+        match self.live(key) {
+            None => Box::pin(ready(Ok(None))),
+            Some(Entry {
+                value: Value::Resident(value),
+                ..
+            }) => Box::pin(ready(Ok(Some(value)))),
+            Some(_) => Box::pin(async move {
+                let read = self.read(&[key], limit).await?;
+                Ok(read.into_iter().flatten().next().map(|(value, _)| value))
+            }),
+        }
     }
 
     fn get_many<'a>(
         &'a self,
         keys: &'a [&'a str],
-        _: Duration,
+        limit: Duration,
     ) -> DriverResult<'a, Vec<Option<Bytes>>> {
-        let values = self.shared.view.many(keys, self.shared.time.now());
-        Box::pin(ready(Ok(values)))
+        Box::pin(async move {
+            let read = self.read(keys, limit).await?;
+            let value = |read: Option<(Bytes, u64)>| read.map(|(value, _)| value);
+            Ok(read.into_iter().map(value).collect())
+        })
     }
 
     fn set<'a>(
@@ -287,13 +289,15 @@ impl StateDriver for FileDriver {
         Box::pin(async move {
             match self.submit(Op::Delete { keys }, limit).await? {
                 Reply::Count(count) => Ok(count),
-                other => Err(unexpected(other)),
+                other => Err(unexpected(&other)),
             }
         })
     }
 
     fn exists<'a>(&'a self, key: &'a str, _: Duration) -> DriverResult<'a, bool> {
-        Box::pin(ready(Ok(self.live(key).is_some())))
+        let now = self.shared.time.now();
+        let entry = self.shared.view.peek(key);
+        Box::pin(ready(Ok(entry.is_some_and(|entry| entry.is_live(now)))))
     }
 
     fn increment<'a>(&'a self, key: &'a str, delta: i64, limit: Duration) -> DriverResult<'a, i64> {
@@ -301,7 +305,7 @@ impl StateDriver for FileDriver {
         Box::pin(async move {
             match self.submit(Op::Increment { key, delta }, limit).await? {
                 Reply::Sum(sum) => Ok(sum),
-                other => Err(unexpected(other)),
+                other => Err(unexpected(&other)),
             }
         })
     }
@@ -323,7 +327,7 @@ impl StateDriver for FileDriver {
 
     fn ttl<'a>(&'a self, key: &'a str, _: Duration) -> DriverResult<'a, TtlState> {
         let now = self.shared.time.now();
-        let entry = self.shared.view.entry(key);
+        let entry = self.shared.view.peek(key);
         let state = match entry.filter(|entry| entry.is_live(now)) {
             None => TtlState::Absent,
             Some(entry) if entry.expires == view::NEVER => TtlState::NoExpiry,
@@ -383,31 +387,4 @@ impl StateDriver for FileDriver {
             let _ = ended.wait_for(|ended| *ended).await;
         })
     }
-}
-
-fn closed() -> DriverError {
-    DriverError::new(ErrorKind::Closed, "the store was closed")
-}
-
-fn queue_full(limit: Duration) -> DriverError {
-    let message = format!("too many writes wait for the disk, none was done within {limit:?}");
-    DriverError::new(ErrorKind::Busy, message)
-}
-
-fn timed_out(limit: Duration, taken_back: bool) -> DriverError {
-    let (outcome, what) = match taken_back {
-        true => (Outcome::NotApplied, "the disk did not get to it"),
-        false => (Outcome::Unknown, "the disk had not answered"),
-    };
-    let message = format!("{what} within {limit:?}");
-    DriverError::new(ErrorKind::Timeout, message).with_outcome(outcome)
-}
-
-fn thread_gone() -> DriverError {
-    let message = "the thread that owns the file has ended: open the store anew";
-    DriverError::new(ErrorKind::Backend, message).with_outcome(Outcome::Unknown)
-}
-
-fn unexpected(reply: Reply) -> DriverError {
-    DriverError::new(ErrorKind::Backend, format!("unexpected answer {reply:?}"))
 }

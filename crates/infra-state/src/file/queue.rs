@@ -29,6 +29,7 @@ pub(super) struct Queue {
 struct Inner {
     requests: VecDeque<Request>,
     closed: bool,
+    poked: bool,
 }
 
 /// An operation and who waits for it.
@@ -49,7 +50,7 @@ pub(super) struct QueueClosed;
 
 pub(super) enum Taken {
     Requests(Vec<Request>),
-    /// The time came and nothing else.
+    /// The time came, or somebody poked.
     Nothing,
     /// Closed, and nothing is left.
     Closed,
@@ -59,6 +60,10 @@ impl Claim {
     /// True for the first who asks.
     pub(super) fn take(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn is_taken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -76,6 +81,7 @@ impl Queue {
             inner: Mutex::new(Inner {
                 requests: VecDeque::new(),
                 closed: false,
+                poked: false,
             }),
             ready: Condvar::new(),
         }
@@ -100,6 +106,9 @@ impl Queue {
     pub(super) fn take(&self, until: Instant) -> Taken {
         let mut inner = self.lock();
         while inner.requests.is_empty() {
+            if std::mem::take(&mut inner.poked) {
+                return Taken::Nothing;
+            }
             if inner.closed {
                 return Taken::Closed;
             }
@@ -120,6 +129,12 @@ impl Queue {
         Taken::Requests(requests)
     }
 
+    /// Wakes the thread up, for what is not in the queue.
+    pub(super) fn poke(&self) {
+        self.lock().poked = true;
+        self.ready.notify_one();
+    }
+
     /// Refuses what comes from now on; what waits is still taken.
     pub(super) fn close(&self) {
         self.places.close();
@@ -138,7 +153,6 @@ impl Queue {
         self.lock().requests.len()
     }
 
-    #[cfg(test)]
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
     }

@@ -25,6 +25,7 @@ struct Inner {
     holding: AtomicBool,
     syncs: AtomicU64,
     sync_failed: AtomicBool,
+    sealed: AtomicBool,
     #[cfg(test)]
     faults: Arc<super::faults::Faults>,
 }
@@ -61,6 +62,7 @@ impl Storage {
             holding: AtomicBool::new(true),
             syncs: AtomicU64::new(0),
             sync_failed: AtomicBool::new(false),
+            sealed: AtomicBool::new(false),
             #[cfg(test)]
             faults,
         })))
@@ -94,6 +96,11 @@ impl Storage {
         self.0.sync_failed.load(Ordering::Acquire)
     }
 
+    /// Refuses all writes from now on: the file may belong to another opening of it.
+    pub(super) fn seal(&self) {
+        self.0.sealed.store(true, Ordering::Release);
+    }
+
     fn held(&self) -> MutexGuard<'_, Option<Held>> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,6 +132,8 @@ impl StorageBackend for Storage {
         if self.hold(|held, file| held.read(file, offset, out))? {
             return Ok(());
         }
+        #[cfg(test)]
+        self.0.faults.on_read()?;
         self.0.file.read(offset, out)
     }
 
@@ -156,19 +165,29 @@ impl StorageBackend for Storage {
 
 /// Straight to the file.
 impl Inner {
+    fn open_for_writes(&self) -> io::Result<()> {
+        match self.sealed.load(Ordering::Acquire) {
+            true => Err(io::Error::other("the database was given up")),
+            false => Ok(()),
+        }
+    }
+
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.open_for_writes()?;
         #[cfg(test)]
         self.faults.on_write()?;
         self.file.write(offset, data)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.open_for_writes()?;
         #[cfg(test)]
         self.faults.on_write()?;
         self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.open_for_writes()?;
         #[cfg(test)]
         let synced = self.faults.on_sync().and_then(|()| self.file.sync_data());
         #[cfg(not(test))]

@@ -1,63 +1,76 @@
 //! The thread that owns the file: takes what waits, evaluates it, commits once, publishes, answers.
 //!
 //! The time of a commit is the time in which the next ones gather; nothing is delayed to gather
-//! more. After a failure the database is opened anew before anything else is acknowledged.
+//! more. After a failure the database is opened anew before anything else is acknowledged
+//! (`recovery`).
 
-use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use infra_core::Outcome;
 use tokio::sync::{oneshot, watch};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::batch::{Batch, Expiries, Reply};
 use super::config::{FileDurability, FileOptions};
+use super::control::{self, Control};
 use super::disk::Disk;
-use super::engine::{CommitFailed, Engine, Loaded, Progress};
-use super::error::FileError;
+use super::engine::{Engine, Progress};
+use super::error::{FileError, FileFault};
+use super::load::Loaded;
 use super::queue::{Answer, Queue, Request, Taken};
+use super::readers::Readers;
+use super::recovery::FIRST_BACKOFF;
+use super::residency::Residency;
+use super::snapshot::Snapshot;
 use super::time::Time;
-use super::view::{Changes, NEVER, View};
+use super::view::{Changes, Entry, NEVER, Value, View};
 use crate::driver::DriverError;
 
 /// Expired values removed with one commit.
 const SWEEP_BATCH: usize = 500;
-const FIRST_BACKOFF: Duration = Duration::from_millis(20);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+/// Revisions that may be given away before one of them is durable.
+const RESERVED: u64 = 1 << 20;
+/// How long a compaction waits for reads that have begun.
+const READS_END: Duration = Duration::from_secs(2);
 
 /// What the thread shares with the callers.
 pub(super) struct Shared {
     pub(super) view: View,
     pub(super) queue: Queue,
+    pub(super) control: Control,
+    pub(super) readers: Arc<Readers>,
     pub(super) time: Time,
 }
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
-    disk: Disk,
-    options: FileOptions,
-    state: State,
+    pub(super) shared: Arc<Shared>,
+    pub(super) disk: Disk,
+    pub(super) options: FileOptions,
+    pub(super) state: State,
     expiries: Expiries,
-    revision: u64,
-    resident: usize,
+    residency: Residency,
+    pub(super) revision: u64,
+    /// Up to here revisions may be given away without a durable commit.
+    reserved: u64,
     sweep_at: Instant,
     /// When what was acknowledged before it was durable has to be.
-    flush_at: Option<Instant>,
-    backoff: Duration,
+    pub(super) flush_at: Option<Instant>,
+    pub(super) backoff: Duration,
 }
 
-enum State {
+pub(super) enum State {
     Open(Engine),
     /// Until the next attempt everything but reads fails with this error.
     Failed {
         error: FileError,
         retry_at: Instant,
+        /// Keeps what can be read readable.
+        readable: Option<Engine>,
     },
 }
 
 /// A request that was evaluated, with its answer if the commit succeeds.
-type Evaluated = (oneshot::Sender<Answer>, Answer);
+pub(super) type Evaluated = (oneshot::Sender<Answer>, Answer);
 
 /// Tells the callers that nobody will answer any more, however the thread ends.
 struct OnExit {
@@ -68,6 +81,8 @@ struct OnExit {
 impl Drop for OnExit {
     fn drop(&mut self) {
         self.shared.queue.abandon();
+        self.shared.control.close();
+        self.shared.readers.close();
         self.ended.send_replace(true);
     }
 }
@@ -85,8 +100,9 @@ impl Writer {
             disk,
             state: State::Open(engine),
             expiries: Expiries::new(),
+            residency: Residency::default(),
             revision: 0,
-            resident: 0,
+            reserved: 0,
             sweep_at: Instant::now(),
             flush_at: None,
             backoff: FIRST_BACKOFF,
@@ -110,6 +126,10 @@ impl Writer {
                 Taken::Nothing => self.work(Vec::new()),
                 Taken::Closed => break,
             }
+            self.take_back();
+            while let Some(request) = self.shared.control.next() {
+                self.control(request);
+            }
         }
         self.close();
         drop(on_exit);
@@ -127,26 +147,15 @@ impl Writer {
     fn work(&mut self, requests: Vec<Request>) {
         let claimed = |request: &Request| !request.answer.is_closed() && request.claim.take();
         let requests: Vec<Request> = requests.into_iter().filter(claimed).collect();
-        if let State::Failed { error, retry_at } = &self.state {
-            if Instant::now() < *retry_at {
-                let error = DriverError::from(error.clone()).with_retry_after(self.backoff);
-                return refuse(requests, &error);
-            }
-            if let Err(error) = self.reopen() {
-                let error = DriverError::from(error).with_retry_after(self.backoff);
-                return refuse(requests, &error);
-            }
+        if let Err(error) = self.ready() {
+            let error = DriverError::from(error).with_retry_after(self.backoff);
+            return refuse(requests, &error);
         }
         let now = self.shared.time.now();
         let max_resident = self.options.max_resident_bytes;
         let shared = self.shared.clone();
-        let mut batch = Batch::new(
-            &shared.view,
-            now,
-            self.revision,
-            self.resident,
-            max_resident,
-        );
+        let fixed = self.residency.fixed;
+        let mut batch = Batch::new(&shared.view, now, self.revision, fixed, max_resident);
         let evaluated: Vec<Evaluated> = requests
             .into_iter()
             .map(|request| (request.answer, batch.apply(request.op)))
@@ -161,44 +170,41 @@ impl Writer {
             self.sweep_at = Instant::now() + pause;
         }
         let Batch {
-            changes,
-            revision,
-            resident,
-            ..
+            changes, revision, ..
         } = batch;
-        let progress = Progress {
-            revision,
-            time: now,
-        };
-        self.finish(evaluated, changes, progress, resident);
+        self.finish(evaluated, changes, revision, now);
     }
 
     /// Commits, publishes and answers.
-    fn finish(
-        &mut self,
-        evaluated: Vec<Evaluated>,
-        changes: Changes,
-        progress: Progress,
-        resident: usize,
-    ) {
+    fn finish(&mut self, evaluated: Vec<Evaluated>, changes: Changes, revision: u64, time: u64) {
         let due = self.flush_at.is_some_and(|at| Instant::now() >= at);
         if changes.is_empty() && !due {
             return answer(evaluated);
         }
-        let durable = due || self.options.durability == FileDurability::Immediate;
+        let immediate = self.options.durability == FileDurability::Immediate;
+        let durable = due || immediate || revision > self.reserved;
+        let reserved = match durable {
+            true if immediate => revision,
+            true => revision + RESERVED,
+            false => self.reserved,
+        };
         let State::Open(engine) = &self.state else {
             return;
         };
-        match engine.commit(self.disk.path(), &changes, progress, durable) {
+        let progress = Progress {
+            revision,
+            time,
+            reserved,
+        };
+        match engine.commit(self.disk.path(), &changes, self.revision, progress, durable) {
             Ok(()) => {
                 self.committed(durable);
-                self.revision = progress.revision;
-                self.resident = resident;
-                self.index(&changes);
-                self.shared.view.publish(changes);
+                self.revision = revision;
+                self.reserved = reserved;
+                self.publish(changes);
                 answer(evaluated);
             }
-            Err(failed) => self.failed(evaluated, failed, progress.revision),
+            Err(failed) => self.failed(evaluated, failed, revision),
         }
     }
 
@@ -212,89 +218,146 @@ impl Writer {
         }
     }
 
+    /// Makes a commit visible, and memory small enough again.
+    fn publish(&mut self, mut changes: Changes) {
+        for (key, entry) in &mut changes {
+            if let Some(Entry { value, .. }) = entry
+                && !self.residency.admits(value.len())
+            {
+                *value = Value::OnDisk { len: value.len() };
+            }
+            let before = self.shared.view.peek(key);
+            self.residency.changed(key, before.as_ref(), entry.as_ref());
+            self.index(key, before.as_ref(), entry.as_ref());
+        }
+        let snapshot = self.residency.any_on_disk().then(|| self.snapshot());
+        self.shared.view.publish(changes, snapshot.flatten());
+        self.shrink();
+    }
+
     /// Keeps the order of expiries in step with what is about to be published.
-    fn index(&mut self, changes: &Changes) {
-        for (key, entry) in changes {
-            let before = (self.shared.view.entry(key)).map_or(NEVER, |entry| entry.expires);
-            let after = entry.as_ref().map_or(NEVER, |entry| entry.expires);
-            if before == after {
+    fn index(&mut self, key: &Arc<str>, before: Option<&Entry>, after: Option<&Entry>) {
+        let expires = |entry: Option<&Entry>| entry.map_or(NEVER, |entry| entry.expires);
+        let (before, after) = (expires(before), expires(after));
+        if before == after {
+            return;
+        }
+        if before != NEVER {
+            self.expiries.remove(&(before, key.clone()));
+        }
+        if after != NEVER {
+            self.expiries.insert((after, key.clone()));
+        }
+    }
+
+    /// The last commit, for those who read values that are not in memory.
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let engine = match &self.state {
+            State::Open(engine) => engine,
+            State::Failed { readable, .. } => readable.as_ref()?,
+        };
+        let snapshot = engine.snapshot(self.disk.path());
+        snapshot
+            .inspect_err(|error| self.shared.control.suspect(error))
+            .ok()
+    }
+
+    fn shrink(&mut self) {
+        if !self.residency.is_over() {
+            return;
+        }
+        // What leaves memory has to be found in the file from then on.
+        if !self.residency.any_on_disk() {
+            let Some(snapshot) = self.snapshot() else {
+                return;
+            };
+            self.shared.view.swap(Some(snapshot));
+        }
+        self.residency.shrink(&self.shared.view);
+    }
+
+    /// Takes values back into memory that were read from the file.
+    fn take_back(&mut self) {
+        for returning in self.shared.control.returning() {
+            let control::Returning {
+                key,
+                revision,
+                value,
+            } = returning;
+            if !self.residency.admits(value.len()) {
                 continue;
             }
-            if before != NEVER {
-                self.expiries.remove(&(before, key.clone()));
+            if let Some((before, after)) = self.shared.view.admit(&key, revision, value) {
+                let key: Arc<str> = key.into();
+                self.residency.changed(&key, Some(&before), Some(&after));
             }
-            if after != NEVER {
-                self.expiries.insert((after, key.clone()));
+        }
+        self.shrink();
+    }
+
+    fn control(&mut self, request: control::Request) {
+        match request {
+            control::Request::Snapshot(answer) => {
+                let snapshot = match &self.state {
+                    State::Open(engine) => engine.snapshot(self.disk.path()),
+                    State::Failed { error, .. } => Err(error.clone()),
+                };
+                let _ = answer.send(snapshot.map_err(DriverError::from));
+            }
+            control::Request::Compact(answer) => {
+                if !answer.is_closed() {
+                    let _ = answer.send(self.compact().map_err(DriverError::from));
+                }
             }
         }
     }
 
-    /// Answers a batch whose commit failed. What became of it is only known once the file was
-    /// read again; where it may be in there, nobody is answered before that was tried.
-    fn failed(&mut self, evaluated: Vec<Evaluated>, failed: CommitFailed, revision: u64) {
-        let CommitFailed {
-            error,
-            maybe_applied,
-        } = failed;
-        error!(path = %self.disk.path().display(), %error, maybe_applied,
-            "state file: a commit failed, opening the file anew");
-        let lost = self.flush_at.take().is_some();
-        if lost {
-            error!(path = %self.disk.path().display(),
-                "state file: writes acknowledged before they were durable are lost");
-        }
-        // Whatever happens, these revisions are not used again.
-        let before = mem::replace(&mut self.revision, revision);
-        self.give_up(error.clone());
-        let mut outcome = Outcome::NotApplied;
-        if maybe_applied || lost {
-            let reopened = self.reopen();
-            let there = reopened.map_or(true, |stored| stored > before);
-            if maybe_applied && there {
-                outcome = Outcome::Unknown;
+    /// The bytes of the file before and after.
+    fn compact(&mut self) -> Result<(u64, u64), FileError> {
+        let before = self.disk.len()?;
+        // Reads of values that are not in memory wait until it is over.
+        self.shared.view.swap(None);
+        let until = Instant::now() + READS_END;
+        let compacted = loop {
+            let path = self.disk.path();
+            let compacted = match &mut self.state {
+                State::Open(engine) => engine.compact(path),
+                State::Failed { error, .. } => Err(error.clone()),
+            };
+            match compacted {
+                Err(error) if error.fault() == FileFault::InUse && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                other => break other,
             }
+        };
+        if self.residency.any_on_disk() {
+            self.shared.view.swap(self.snapshot());
         }
-        let error = DriverError::from(error)
-            .with_outcome(outcome)
-            .with_retry_after(self.backoff);
-        for (caller, _) in evaluated {
-            let _ = caller.send(Err(error.clone()));
-        }
-    }
-
-    fn give_up(&mut self, error: FileError) {
-        let retry_at = Instant::now() + self.backoff;
-        self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
-        let state = mem::replace(&mut self.state, State::Failed { error, retry_at });
-        if let State::Open(engine) = state {
-            engine.abandon(self.disk.path());
-        }
-    }
-
-    /// Opens the database again and takes over what it holds; returns its last revision.
-    fn reopen(&mut self) -> Result<u64, FileError> {
-        let max_resident = self.options.max_resident_bytes;
-        match Engine::open(&self.disk, &self.shared.view, max_resident) {
-            Ok((engine, loaded)) => {
-                info!(path = %self.disk.path().display(), "state file is back");
-                let stored = loaded.progress.revision;
-                self.state = State::Open(engine);
-                self.take_over(loaded);
-                Ok(stored)
-            }
+        match compacted {
+            Ok(()) => Ok((before, self.disk.len()?)),
             Err(error) => {
-                warn!(path = %self.disk.path().display(), %error, "state file is not back yet");
-                self.give_up(error.clone());
+                if error.fault() != FileFault::InUse {
+                    self.shared.control.suspect(&error);
+                }
                 Err(error)
             }
         }
     }
 
-    fn take_over(&mut self, loaded: Loaded) {
+    /// Whether some values can only be read from the file.
+    pub(super) fn needs_file(&self) -> bool {
+        self.residency.any_on_disk()
+    }
+
+    /// Takes what was read from the file for the truth.
+    pub(super) fn take_over(&mut self, loaded: Loaded) {
         self.expiries = loaded.expiries;
-        self.resident = loaded.resident;
-        self.revision = self.revision.max(loaded.progress.revision);
-        self.shared.view.replace(loaded.shards);
+        self.residency = loaded.residency;
+        self.revision = self.revision.max(loaded.progress.reserved);
+        self.reserved = loaded.progress.reserved;
+        let snapshot = self.residency.any_on_disk().then(|| self.snapshot());
+        self.shared.view.replace(loaded.shards, snapshot.flatten());
     }
 
     /// Makes everything durable and notes the time, so that the next run begins after it.
@@ -303,12 +366,13 @@ impl Writer {
             return;
         };
         let path = self.disk.path();
-        let time = self.shared.time.now();
         let progress = Progress {
             revision: self.revision,
-            time,
+            time: self.shared.time.now(),
+            reserved: self.revision,
         };
-        let noted = engine.commit(path, &Changes::new(), progress, true);
+        let noted = engine.commit(path, &Changes::new(), self.revision, progress, true);
+        self.shared.view.swap(None);
         let closed = match noted {
             Ok(()) => engine.close(path),
             Err(failed) => {

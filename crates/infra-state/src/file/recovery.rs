@@ -1,0 +1,141 @@
+//! What the thread does when the disk fails: it gives the database up and opens it anew, for as
+//! long as it takes.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use infra_core::Outcome;
+use tracing::{error, info, warn};
+
+use super::engine::{CommitFailed, Engine, OpenFailed};
+use super::error::{FileError, FileFault};
+use super::load::Loaded;
+use super::writer::{Evaluated, State, Writer};
+use crate::driver::DriverError;
+
+pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(20);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+impl Writer {
+    /// Whether there is an open database, after an attempt to get one where it is time for that.
+    pub(super) fn ready(&mut self) -> Result<(), FileError> {
+        match &self.state {
+            State::Open(_) if self.shared.control.take_suspicion() => {
+                let what = "a read of the database failed";
+                let error = FileError::new(self.disk.path(), FileFault::Io).detail(what);
+                self.give_up(error, None);
+                self.reopen().map(|_| ())
+            }
+            State::Open(_) => Ok(()),
+            State::Failed {
+                error, retry_at, ..
+            } if Instant::now() < *retry_at => Err(error.clone()),
+            State::Failed { .. } => self.reopen().map(|_| ()),
+        }
+    }
+
+    /// Answers a batch whose commit failed. What became of it is only known once the file was
+    /// read again; where it may be in there, nobody is answered before that was tried.
+    pub(super) fn failed(
+        &mut self,
+        evaluated: Vec<Evaluated>,
+        failed: CommitFailed,
+        revision: u64,
+    ) {
+        let CommitFailed {
+            error,
+            maybe_applied,
+        } = failed;
+        error!(path = %self.disk.path().display(), %error, maybe_applied,
+            "state file: a commit failed, opening the file anew");
+        let lost = self.flush_at.take().is_some();
+        if lost {
+            error!(path = %self.disk.path().display(),
+                "state file: writes acknowledged before they were durable are lost");
+        }
+        // Whatever happens, these revisions are not used again.
+        let before = mem::replace(&mut self.revision, revision);
+        self.give_up(error.clone(), None);
+        let mut outcome = Outcome::NotApplied;
+        // Values that are not in memory cannot be read until the file is open again.
+        if maybe_applied || lost || self.needs_file() {
+            let reopened = self.reopen();
+            let there = reopened.map_or(true, |stored| stored > before);
+            if maybe_applied && there {
+                outcome = Outcome::Unknown;
+            }
+        }
+        let error = DriverError::from(error)
+            .with_outcome(outcome)
+            .with_retry_after(self.backoff);
+        for (caller, _) in evaluated {
+            let _ = caller.send(Err(error.clone()));
+        }
+    }
+
+    fn give_up(&mut self, error: FileError, readable: Option<Engine>) {
+        let retry_at = Instant::now() + self.backoff;
+        self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
+        let failed = State::Failed {
+            error,
+            retry_at,
+            readable,
+        };
+        match mem::replace(&mut self.state, failed) {
+            State::Open(engine) => engine.abandon(self.disk.path()),
+            State::Failed { readable, .. } => {
+                if let Some(engine) = readable {
+                    engine.abandon(self.disk.path());
+                }
+            }
+        }
+    }
+
+    /// Opens the database again and takes over what it holds; returns its last revision.
+    fn reopen(&mut self) -> Result<u64, FileError> {
+        let max_resident = self.options.max_resident_bytes;
+        match Engine::open(&self.disk, &self.shared.view, max_resident) {
+            Ok((engine, loaded)) => {
+                info!(path = %self.disk.path().display(), "state file is back");
+                let stored = loaded.progress.revision;
+                let before = mem::replace(&mut self.state, State::Open(engine));
+                self.take_over(loaded);
+                if let State::Failed {
+                    readable: Some(engine),
+                    ..
+                } = before
+                {
+                    engine.abandon(self.disk.path());
+                }
+                Ok(stored)
+            }
+            Err(OpenFailed { error, readable }) => {
+                warn!(path = %self.disk.path().display(), %error, "state file is not back yet");
+                self.not_back(error.clone(), readable);
+                Err(error)
+            }
+        }
+    }
+
+    /// Until the next attempt what is not in memory is read from a database that cannot be
+    /// written, if there is one.
+    fn not_back(&mut self, error: FileError, found: Option<(Engine, Loaded)>) {
+        let before = match &mut self.state {
+            State::Failed { readable, .. } => readable.take(),
+            State::Open(_) => None,
+        };
+        match (before, found) {
+            (Some(engine), found) => {
+                if let Some((superfluous, _)) = found {
+                    superfluous.abandon(self.disk.path());
+                }
+                self.give_up(error, Some(engine));
+            }
+            (None, Some((engine, loaded))) => {
+                self.give_up(error, Some(engine));
+                self.take_over(loaded);
+            }
+            (None, None) => self.give_up(error, None),
+        }
+    }
+}
