@@ -1,5 +1,6 @@
 //! What a backend implements.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -187,6 +188,12 @@ pub trait StateDriver: Send + Sync + 'static {
     fn watch<'a>(&'a self, prefix: &'a str, limit: Duration) -> DriverResult<'a, WatchFeed> {
         let _ = (prefix, limit);
         unsupported("watching")
+    }
+
+    /// The driver itself, for what only it can do; see
+    /// [`StateStore::driver_as`](crate::StateStore::driver_as). `None` where nobody needs that.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
     }
 
     /// Asks for a sign of life.

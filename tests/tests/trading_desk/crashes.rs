@@ -68,19 +68,61 @@ fn new_run_of_the_same_name_meets_nothing_of_the_old_one() {
 }
 
 #[test]
-fn file_backend_needs_a_folder_only_and_survives_kills() {
+fn resume_needs_a_folder_only_and_survives_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    // Neither the folder nor the file is there, and no variable says where the state is.
+    let path = folder.path().join("state").join("desk.redb");
+    let desk = || {
+        let desk = Desk::new(DAYS).arg("--resume");
+        desk.arg("--state-file").arg(path.to_str().unwrap())
+    };
+    let mut killed = 0;
+    for _ in 0..6 {
+        let mut running = desk().spawn();
+        std::thread::sleep(Duration::from_millis(random(400)));
+        killed += u32::from(!running.ended());
+        running.kill();
+    }
+    assert!(killed >= 3, "the run was over before it could be killed");
+    assert_eq!(desk().run().digest(), expected());
+    // A run that is done is done.
+    assert_eq!(desk().run().digest(), expected());
+    let names = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    assert_eq!(names.count(), 1, "only the file is left");
+}
+
+#[test]
+fn variable_says_where_the_file_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("desk.redb");
-    let start = || {
-        let desk = Desk::new(DAYS).file_backend(&path);
-        desk.arg("--resume").spawn()
+    let desk = |days| Desk::new(days).file_backend(&path);
+    let finished = desk(30).arg("--resume").run();
+    assert_eq!(finished.digest(), Desk::new(30).run().digest());
+    assert!(path.is_file());
+    assert_eq!(desk(30).run().digest(), finished.digest());
+}
+
+#[test]
+fn second_desk_on_the_same_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("desk.redb");
+    let desk = || {
+        let desk = Desk::new(DAYS).arg("--resume");
+        desk.arg("--state-file").arg(path.to_str().unwrap())
     };
-    for _ in 0..3 {
-        let desk = start();
-        std::thread::sleep(Duration::from_millis(200 + random(1500)));
-        desk.kill();
+    let first = desk().spawn();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !path.is_file() {
+        assert!(Instant::now() < end, "there never is a file");
+        std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(start().finish().digest(), expected());
+    let second = desk().run();
+    second.assert_code(1);
+    for word in ["open already", path.to_str().unwrap()] {
+        assert!(second.stderr.contains(word), "{}", second.stderr);
+    }
+    first.kill();
+    assert_eq!(desk().run().digest(), expected());
 }
 
 #[test]

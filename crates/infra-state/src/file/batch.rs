@@ -37,16 +37,68 @@ pub(super) enum Op {
     Persist {
         key: Arc<str>,
     },
+    Transact {
+        steps: Vec<OwnedStep>,
+    },
     Ping,
 }
 
-/// The answer to an [`Op`].
+/// One key of a transaction.
+#[derive(Debug)]
+pub(super) struct OwnedStep {
+    pub(super) key: Arc<str>,
+    pub(super) expect: Expected,
+    pub(super) action: OwnedAction,
+}
+
+/// A condition, as far as this file is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    Anything,
+    Present,
+    Absent,
+    Revision(u64),
+    /// A version of another store.
+    Never,
+}
+
+#[derive(Debug)]
+pub(super) enum OwnedAction {
+    Check,
+    Put { value: Bytes, expiry: Expiry },
+    Delete,
+}
+
+/// The answer to an [`Op`].
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reply {
     Done,
     Flag(bool),
     Count(u64),
     Sum(i64),
+    /// Of the keys of a transaction, `None` where there is no value.
+    Revisions(Vec<Option<u64>>),
+}
+
+impl Expected {
+    fn holds(self, found: Option<u64>) -> bool {
+        match self {
+            Expected::Anything => true,
+            Expected::Present => found.is_some(),
+            Expected::Absent => found.is_none(),
+            Expected::Revision(revision) => found == Some(revision),
+            Expected::Never => false,
+        }
+    }
+}
+
+impl OwnedStep {
+    fn bytes(&self) -> usize {
+        match &self.action {
+            OwnedAction::Put { value, .. } => self.key.len() + value.len(),
+            OwnedAction::Check | OwnedAction::Delete => self.key.len(),
+        }
+    }
 }
 
 impl Op {
@@ -60,6 +112,7 @@ impl Op {
             Op::SetIfAbsent { key, value, .. } => key.len() + value.len(),
             Op::Delete { keys } => keys.iter().map(|key| key.len()).sum(),
             Op::Increment { key, .. } | Op::Expire { key, .. } | Op::Persist { key } => key.len(),
+            Op::Transact { steps } => steps.iter().map(OwnedStep::bytes).sum(),
             Op::Ping => 0,
         }
     }
@@ -101,7 +154,7 @@ impl<'v> Batch<'v> {
     pub(super) fn apply(&mut self, op: Op) -> Result<Reply, DriverError> {
         match op {
             Op::Set { entries, expiry } => {
-                self.check_room(&entries)?;
+                self.check_room(entries.iter().map(|(key, value)| (key, value)))?;
                 for (key, value) in entries {
                     self.set(key, value, expiry);
                 }
@@ -111,11 +164,8 @@ impl<'v> Batch<'v> {
                 if self.live(&key).is_some() {
                     return Ok(Reply::Flag(false));
                 }
-                let entries = [(key, value)];
-                self.check_room(&entries)?;
-                for (key, value) in entries {
-                    self.set(key, value, expiry);
-                }
+                self.check_room([(&key, &value)])?;
+                self.set(key, value, expiry);
                 Ok(Reply::Flag(true))
             }
             Op::Delete { keys } => {
@@ -128,8 +178,38 @@ impl<'v> Batch<'v> {
                 Ok(Reply::Flag(self.change_expiry(key, expires)))
             }
             Op::Persist { key } => Ok(Reply::Flag(self.change_expiry(key, NEVER))),
+            Op::Transact { steps } => self.transact(steps).map(Reply::Revisions),
             Op::Ping => Ok(Reply::Done),
         }
+    }
+
+    fn transact(&mut self, steps: Vec<OwnedStep>) -> Result<Vec<Option<u64>>, DriverError> {
+        let mut revisions = Vec::with_capacity(steps.len());
+        for (index, step) in steps.iter().enumerate() {
+            let found = self.live(&step.key).map(|entry| entry.revision);
+            if !step.expect.holds(found) {
+                return Err(DriverError::conflict(index));
+            }
+            revisions.push(found);
+        }
+        self.check_room(steps.iter().filter_map(|step| match &step.action {
+            OwnedAction::Put { value, .. } => Some((&step.key, value)),
+            OwnedAction::Check | OwnedAction::Delete => None,
+        }))?;
+        for (step, revision) in steps.into_iter().zip(&mut revisions) {
+            match step.action {
+                OwnedAction::Check => {}
+                OwnedAction::Put { value, expiry } => {
+                    self.set(step.key, value, expiry);
+                    *revision = Some(self.revision);
+                }
+                OwnedAction::Delete => {
+                    self.delete(step.key);
+                    *revision = None;
+                }
+            }
+        }
+        Ok(revisions)
     }
 
     /// Removes up to `limit` expired entries; true when there are more.
@@ -187,11 +267,9 @@ impl<'v> Batch<'v> {
             None => (delta, NEVER),
             Some(entry) => (integer::add(text(&entry.value), delta)?, entry.expires),
         };
-        let entries = [(key, Bytes::from(sum.to_string()))];
-        self.check_room(&entries)?;
-        for (key, value) in entries {
-            self.write(key, value, expires);
-        }
+        let value = Bytes::from(sum.to_string());
+        self.check_room([(&key, &value)])?;
+        self.write(key, value, expires);
         Ok(sum)
     }
 
@@ -227,8 +305,11 @@ impl<'v> Batch<'v> {
         self.changes.insert(key, entry);
     }
 
-    fn check_room(&self, entries: &[(Arc<str>, Bytes)]) -> Result<(), DriverError> {
-        let grown = entries.iter().fold(0, |grown: usize, (key, value)| {
+    fn check_room<'e>(
+        &self,
+        entries: impl IntoIterator<Item = (&'e Arc<str>, &'e Bytes)>,
+    ) -> Result<(), DriverError> {
+        let grown = entries.into_iter().fold(0, |grown: usize, (key, value)| {
             let before = self
                 .entry(key)
                 .map_or(0, |entry| fixed_weight(key, entry.value.len()));

@@ -29,6 +29,7 @@ use super::row::{self, is_apart};
 use super::snapshot::{Pair, Snapshot};
 use super::storage::Storage;
 use super::view::{Changes, Entry, Value, View};
+use crate::random;
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -98,7 +99,7 @@ impl Engine {
             storage
                 .release()
                 .map_err(|error| FileError::io(disk.path(), &error))?;
-            let origin = fresh_origin();
+            let origin = random::number();
             let engine = Engine {
                 database,
                 storage,
@@ -175,7 +176,7 @@ impl Engine {
 
     /// Rewrites a file of an older version in one step.
     fn upgrade(&mut self, path: &Path, loaded: &mut Loaded) -> Result<(), FileError> {
-        let origin = fresh_origin();
+        let origin = random::number();
         info!(path = %path.display(), from = loaded.format, to = FORMAT_VERSION,
             "state file gets a new format");
         self.transact(path, true, |transaction| load::upgrade(transaction, origin))
@@ -417,12 +418,6 @@ impl Progress {
             reserved,
         })
     }
-}
-
-/// Another number for every file.
-fn fresh_origin() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0)
 }
 
 /// Runs what may panic on damaged pages.

@@ -19,6 +19,15 @@ pub(crate) struct Faults {
     reads_fail: AtomicBool,
     released: Condvar,
     reads_released: Condvar,
+    journal: Mutex<Option<Vec<Event>>>,
+}
+
+/// What happened to the file.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    Write(u64, Vec<u8>),
+    SetLen(u64),
+    Sync,
 }
 
 impl Faults {
@@ -42,7 +51,7 @@ impl Faults {
         self.hung.load(Ordering::SeqCst)
     }
 
-    /// Makes every read of a page wait until this is called with false.
+    /// Makes every read of a value that is not in memory wait until this is called with false.
     pub(crate) fn hang_reads(&self, hanging: bool) {
         *self.reads_hang.lock().unwrap() = hanging;
         self.reads_released.notify_all();
@@ -55,6 +64,27 @@ impl Faults {
 
     pub(crate) fn fail_reads(&self, failing: bool) {
         self.reads_fail.store(failing, Ordering::SeqCst);
+    }
+
+    /// Notes from now on what happens to the file.
+    pub(crate) fn keep_journal(&self) {
+        *self.journal.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// What has happened so far.
+    pub(crate) fn journal(&self) -> Vec<Event> {
+        self.journal.lock().unwrap().clone().unwrap_or_default()
+    }
+
+    /// How much has happened so far.
+    pub(crate) fn journal_len(&self) -> usize {
+        self.journal.lock().unwrap().as_ref().map_or(0, Vec::len)
+    }
+
+    pub(super) fn record(&self, event: impl FnOnce() -> Event) {
+        if let Some(journal) = self.journal.lock().unwrap().as_mut() {
+            journal.push(event());
+        }
     }
 
     pub(crate) fn syncs(&self) -> u32 {

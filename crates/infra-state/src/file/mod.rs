@@ -30,9 +30,11 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod time;
+mod versions;
 mod view;
 mod writer;
 
+use std::any::Any;
 use std::future::ready;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,12 +46,15 @@ use infra_core::{BoxFuture, Outcome};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
-    DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
+    DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::error::ErrorKind;
+use crate::step::Step;
 use crate::ttl::TtlState;
+use crate::version::VersionToken;
+use crate::watch::WatchFeed;
 
 use batch::{Op, Reply};
 pub(crate) use config::path_of_url;
@@ -58,11 +63,14 @@ pub use error::{FileError, FileFault};
 use error::{closed, queue_full, thread_gone, timed_out, unexpected};
 pub use maintenance::{Backup, Compaction};
 use queue::{Claim, QueueClosed, Request};
+use read::Read;
 use view::{Entry, Position, Value};
 use writer::Shared;
 
 /// One value goes through memory in one piece, and holds up the others behind it.
 const MAX_VALUE_BYTES: usize = 256 << 20;
+/// Steps of one transaction.
+const MAX_TRANSACTION_OPS: usize = 10_000;
 /// Keys of one page of a scan.
 const SCAN_PAGE: usize = 500;
 
@@ -210,7 +218,10 @@ impl StateDriver for FileDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new().with_max_value_bytes(MAX_VALUE_BYTES)
+        Capabilities::new()
+            .with_max_value_bytes(MAX_VALUE_BYTES)
+            .with_transactions(Versions::Revision, MAX_TRANSACTION_OPS)
+            .with_watch(true)
     }
 
     fn keeps_deadlines(&self) -> bool {
@@ -229,8 +240,8 @@ impl StateDriver for FileDriver {
                 ..
             }) => Box::pin(ready(Ok(Some(value)))),
             Some(_) => Box::pin(async move {
-                let read = self.read(&[key], limit).await?;
-                Ok(read.into_iter().flatten().next().map(|(value, _)| value))
+                let read = self.read_one(key, limit).await?;
+                Ok(read.map(|read| read.value))
             }),
         }
     }
@@ -242,9 +253,61 @@ impl StateDriver for FileDriver {
     ) -> DriverResult<'a, Vec<Option<Bytes>>> {
         Box::pin(async move {
             let read = self.read(keys, limit).await?;
-            let value = |read: Option<(Bytes, u64)>| read.map(|(value, _)| value);
+            let value = |read: Option<Read>| read.map(|read| read.value);
             Ok(read.into_iter().map(value).collect())
         })
+    }
+
+    fn get_versioned<'a>(
+        &'a self,
+        key: &'a str,
+        limit: Duration,
+    ) -> DriverResult<'a, (Option<Bytes>, VersionToken)> {
+        Box::pin(async move {
+            let read = self.read_one(key, limit).await?;
+            let version = self.version(read.as_ref().map(|read| read.revision));
+            Ok((read.map(|read| read.value), version))
+        })
+    }
+
+    fn get_entry<'a>(
+        &'a self,
+        key: &'a str,
+        limit: Duration,
+    ) -> DriverResult<'a, Option<DriverEntry>> {
+        Box::pin(async move {
+            let read = self.read_one(key, limit).await?;
+            Ok(read.map(|read| DriverEntry {
+                value: read.value,
+                version: Some(self.version(Some(read.revision))),
+                ttl: self.ttl_of(read.expires),
+            }))
+        })
+    }
+
+    fn transact<'a>(
+        &'a self,
+        steps: &'a [Step<'a>],
+        limit: Duration,
+    ) -> DriverResult<'a, Vec<VersionToken>> {
+        let steps = steps.iter().map(|step| self.owned(step)).collect();
+        Box::pin(async move {
+            match self.submit(Op::Transact { steps }, limit).await? {
+                Reply::Revisions(revisions) => {
+                    Ok(revisions.into_iter().map(|it| self.version(it)).collect())
+                }
+                other => Err(unexpected(&other)),
+            }
+        })
+    }
+
+    /// What is reported is visible already; an expired value is reported when it is swept.
+    fn watch<'a>(&'a self, prefix: &'a str, _: Duration) -> DriverResult<'a, WatchFeed> {
+        Box::pin(ready(Ok(self.shared.hub.subscribe(prefix))))
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn set<'a>(
@@ -326,13 +389,8 @@ impl StateDriver for FileDriver {
     }
 
     fn ttl<'a>(&'a self, key: &'a str, _: Duration) -> DriverResult<'a, TtlState> {
-        let now = self.shared.time.now();
-        let entry = self.shared.view.peek(key);
-        let state = match entry.filter(|entry| entry.is_live(now)) {
-            None => TtlState::Absent,
-            Some(entry) if entry.expires == view::NEVER => TtlState::NoExpiry,
-            Some(entry) => TtlState::Remaining(Duration::from_millis(entry.expires - now)),
-        };
+        let expires = self.shared.view.peek(key).map(|entry| entry.expires);
+        let state = expires.map_or(TtlState::Absent, |expires| self.ttl_of(expires));
         Box::pin(ready(Ok(state)))
     }
 

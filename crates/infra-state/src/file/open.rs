@@ -13,6 +13,7 @@ use super::readers::Readers;
 use super::time::Time;
 use super::view::View;
 use super::writer::{Shared, Writer};
+use crate::watch::WatchHub;
 
 pub(super) fn open(path: &Path, options: FileOptions) -> Result<Writer, FileError> {
     // A relative path keeps its meaning when the program changes its folder.
@@ -26,7 +27,12 @@ pub(super) fn open(path: &Path, options: FileOptions) -> Result<Writer, FileErro
         view,
         queue: Queue::new(options.queue_capacity),
         control: Control::default(),
-        readers: Readers::new(),
+        readers: Readers::new(
+            #[cfg(test)]
+            options.faults.clone(),
+        ),
+        hub: WatchHub::new(),
+        origin: engine.origin,
         time: Time::starting(options.clock.clone(), &options.wall, loaded.progress.time),
     });
     Ok(Writer::new(shared, disk, engine, loaded, options))

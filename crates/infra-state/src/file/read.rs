@@ -19,8 +19,13 @@ use crate::error::ErrorKind;
 /// Between two attempts while the file is being opened anew or compacted.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A value and its revision.
-type Read = Option<(Bytes, u64)>;
+/// A value and what belongs to it.
+pub(super) struct Read {
+    pub(super) value: Bytes,
+    pub(super) revision: u64,
+    /// Milliseconds since 1970.
+    pub(super) expires: u64,
+}
 
 impl FileDriver {
     pub(super) fn live(&self, key: &str) -> Option<Entry> {
@@ -30,12 +35,21 @@ impl FileDriver {
         live.then_some(entry)
     }
 
+    pub(super) async fn read_one(
+        &self,
+        key: &str,
+        limit: Duration,
+    ) -> Result<Option<Read>, DriverError> {
+        let read = self.read(&[key], limit).await?;
+        Ok(read.into_iter().flatten().next())
+    }
+
     /// Values of one moment, in the order of the keys.
     pub(super) async fn read(
         &self,
         keys: &[&str],
         limit: Duration,
-    ) -> Result<Vec<Read>, DriverError> {
+    ) -> Result<Vec<Option<Read>>, DriverError> {
         let mut deadline = None;
         let mut failed = None;
         loop {
@@ -82,23 +96,31 @@ impl FileDriver {
     }
 
     /// Puts what was read into its places, and lets it come back into memory.
-    fn complete(&self, keys: &[&str], found: Found, values: Vec<Bytes>) -> Vec<Read> {
+    fn complete(&self, keys: &[&str], found: Found, values: Vec<Bytes>) -> Vec<Option<Read>> {
         let (mut values, mut full) = (values.into_iter(), false);
         let place = |(key, entry): (&&str, Option<Entry>)| {
-            let entry = entry?;
-            let value = match entry.value {
+            let Entry {
+                value,
+                revision,
+                expires,
+            } = entry?;
+            let value = match value {
                 Value::Resident(value) => value,
                 Value::OnDisk { .. } => {
                     let value = values.next()?;
                     full |= self.shared.control.offer(Returning {
                         key: (*key).to_owned(),
-                        revision: entry.revision,
+                        revision,
                         value: value.clone(),
                     });
                     value
                 }
             };
-            Some((value, entry.revision))
+            Some(Read {
+                value,
+                revision,
+                expires,
+            })
         };
         let read = keys.iter().zip(found.entries).map(place).collect();
         if full {
@@ -134,10 +156,19 @@ fn missing(keys: &[&str], entries: &[Option<Entry>]) -> Vec<(String, u64)> {
     missing
 }
 
-fn resident(entry: Option<Entry>) -> Read {
-    match entry?.into_resident() {
-        (Some(value), revision) => Some((value, revision)),
-        (None, _) => None,
+fn resident(entry: Option<Entry>) -> Option<Read> {
+    let Entry {
+        value,
+        revision,
+        expires,
+    } = entry?;
+    match value {
+        Value::Resident(value) => Some(Read {
+            value,
+            revision,
+            expires,
+        }),
+        Value::OnDisk { .. } => None,
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Readers {
     places: Semaphore,
     inner: Mutex<Inner>,
     ready: Condvar,
+    #[cfg(test)]
+    faults: Arc<super::faults::Faults>,
 }
 
 struct Inner {
@@ -54,7 +56,7 @@ struct Inner {
 }
 
 impl Readers {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(#[cfg(test)] faults: Arc<super::faults::Faults>) -> Arc<Self> {
         Arc::new(Readers {
             places: Semaphore::new(WAITING),
             inner: Mutex::new(Inner {
@@ -64,6 +66,8 @@ impl Readers {
                 closed: false,
             }),
             ready: Condvar::new(),
+            #[cfg(test)]
+            faults,
         })
     }
 
@@ -121,9 +125,13 @@ impl Readers {
             if answer.is_closed() {
                 continue;
             }
-            let values = (wanted.keys.iter())
-                .map(|(key, revision)| wanted.snapshot.value(key, *revision))
-                .collect();
+            let value = |(key, revision): &(String, u64)| {
+                #[cfg(test)]
+                (self.faults.on_read())
+                    .map_err(|error| FileError::io(std::path::Path::new(key), &error))?;
+                wanted.snapshot.value(key, *revision)
+            };
+            let values = wanted.keys.iter().map(value).collect();
             // The snapshot goes first: whoever waits for the answer may wait for that too.
             drop(wanted);
             let _: Result<(), Answer> = answer.send(values);

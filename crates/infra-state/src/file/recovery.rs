@@ -100,6 +100,7 @@ impl Writer {
                 let stored = loaded.progress.revision;
                 let before = mem::replace(&mut self.state, State::Open(engine));
                 self.take_over(loaded);
+                self.shared.hub.gap("the file was opened anew");
                 if let State::Failed {
                     readable: Some(engine),
                     ..

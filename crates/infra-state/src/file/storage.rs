@@ -132,8 +132,6 @@ impl StorageBackend for Storage {
         if self.hold(|held, file| held.read(file, offset, out))? {
             return Ok(());
         }
-        #[cfg(test)]
-        self.0.faults.on_read()?;
         self.0.file.read(offset, out)
     }
 
@@ -176,6 +174,9 @@ impl Inner {
         self.open_for_writes()?;
         #[cfg(test)]
         self.faults.on_write()?;
+        #[cfg(test)]
+        self.faults
+            .record(|| super::faults::Event::Write(offset, data.to_vec()));
         self.file.write(offset, data)
     }
 
@@ -183,6 +184,8 @@ impl Inner {
         self.open_for_writes()?;
         #[cfg(test)]
         self.faults.on_write()?;
+        #[cfg(test)]
+        self.faults.record(|| super::faults::Event::SetLen(len));
         self.file.set_len(len)
     }
 
@@ -192,6 +195,10 @@ impl Inner {
         let synced = self.faults.on_sync().and_then(|()| self.file.sync_data());
         #[cfg(not(test))]
         let synced = self.file.sync_data();
+        #[cfg(test)]
+        if synced.is_ok() {
+            self.faults.record(|| super::faults::Event::Sync);
+        }
         match &synced {
             Ok(()) => {
                 self.syncs.fetch_add(1, Ordering::AcqRel);

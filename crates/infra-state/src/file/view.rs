@@ -51,13 +51,6 @@ impl Value {
 }
 
 impl Entry {
-    pub(super) fn into_resident(self) -> (Option<Bytes>, u64) {
-        match self.value {
-            Value::Resident(value) => (Some(value), self.revision),
-            Value::OnDisk { .. } => (None, self.revision),
-        }
-    }
-
     pub(super) fn is_live(&self, now: u64) -> bool {
         self.expires > now
     }

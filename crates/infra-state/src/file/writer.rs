@@ -25,6 +25,7 @@ use super::snapshot::Snapshot;
 use super::time::Time;
 use super::view::{Changes, Entry, NEVER, Value, View};
 use crate::driver::DriverError;
+use crate::watch::WatchHub;
 
 /// Expired values removed with one commit.
 const SWEEP_BATCH: usize = 500;
@@ -39,7 +40,10 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) control: Control,
     pub(super) readers: Arc<Readers>,
+    pub(super) hub: WatchHub,
     pub(super) time: Time,
+    /// Of the file: what its revisions are revisions of.
+    pub(super) origin: u64,
 }
 
 pub(super) struct Writer {
@@ -83,6 +87,7 @@ impl Drop for OnExit {
         self.shared.queue.abandon();
         self.shared.control.close();
         self.shared.readers.close();
+        self.shared.hub.close();
         self.ended.send_replace(true);
     }
 }
@@ -199,9 +204,9 @@ impl Writer {
         match engine.commit(self.disk.path(), &changes, self.revision, progress, durable) {
             Ok(()) => {
                 self.committed(durable);
-                self.revision = revision;
+                let since = std::mem::replace(&mut self.revision, revision);
                 self.reserved = reserved;
-                self.publish(changes);
+                self.publish(changes, since);
                 answer(evaluated);
             }
             Err(failed) => self.failed(evaluated, failed, revision),
@@ -218,9 +223,14 @@ impl Writer {
         }
     }
 
-    /// Makes a commit visible, and memory small enough again.
-    fn publish(&mut self, mut changes: Changes) {
+    /// Makes a commit visible, tells those who watch, and makes memory small enough again.
+    fn publish(&mut self, mut changes: Changes, since: u64) {
+        let mut changed = Vec::with_capacity(changes.len());
         for (key, entry) in &mut changes {
+            // A new expiry alone is no change.
+            if entry.as_ref().is_none_or(|entry| entry.revision > since) {
+                changed.push(key.clone());
+            }
             if let Some(Entry { value, .. }) = entry
                 && !self.residency.admits(value.len())
             {
@@ -232,6 +242,8 @@ impl Writer {
         }
         let snapshot = self.residency.any_on_disk().then(|| self.snapshot());
         self.shared.view.publish(changes, snapshot.flatten());
+        // After it is visible: who watches reads what is there.
+        changed.iter().for_each(|key| self.shared.hub.changed(key));
         self.shrink();
     }
 

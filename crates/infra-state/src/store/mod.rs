@@ -164,6 +164,12 @@ impl StateStore {
         &self.shared.options
     }
 
+    /// The driver below, where it is a `D` and no layer stands in front of it: the way to what
+    /// only one backend can do, such as `FileDriver::backup`. Not portable.
+    pub fn driver_as<D: StateDriver>(&self) -> Option<&D> {
+        self.shared.driver.as_any()?.downcast_ref()
+    }
+
     /// What the backend can do.
     pub fn capabilities(&self) -> Capabilities {
         let max_value_bytes = self.shared.max_value_bytes;

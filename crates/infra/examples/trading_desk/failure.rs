@@ -47,7 +47,7 @@ impl fmt::Display for Failure {
                 let signal = signal.as_str();
                 write!(
                     f,
-                    "stopped by {signal}; a run on Redis goes on with --resume"
+                    "stopped by {signal}; a run in a file or on Redis goes on with --resume"
                 )
             }
             Failure::Other(error) => error.fmt(f),

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example trading_desk
 //! STATE_BACKEND=redis EVENT_BACKEND=redis cargo run --release --example trading_desk
+//! cargo run --release --example trading_desk -- --resume    # kill it with -9, start it again
 //! ```
 //!
 //! Each day is one execution of a graph per bot (`nodes`): price, signal, risk, order, fill. The
@@ -72,13 +73,22 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<(), Failure> {
-    let builder = Infrastructure::builder()
+    let mut builder = Infrastructure::builder()
         .process_environment()
         // A line per node and per simulated fault would bury the results; LOG_LEVEL=INFO shows them.
         .default_setting("LOG_LEVEL", DEFAULT_LEVEL);
+    if options.resume {
+        // What is to be gone on with has to survive this process.
+        builder = builder
+            .default_setting("STATE_BACKEND", "file")
+            .default_setting("STATE_FILE_PATH", options.state_file.display());
+    }
     if options.show_config {
         let effective = builder.load_settings()?.effective();
         return print(&format!("{effective}\n")).map_err(Failure::Output);
+    }
+    if options.resume {
+        make_folder_of(&options.state_file).map_err(Failure::Other)?;
     }
     let progress = Progress::new();
     let log_output = progress.log_output();
@@ -220,11 +230,16 @@ async fn until_done(
 }
 
 fn write_file(path: &Path, text: &str) -> Result<(), BoxError> {
-    let describe = |error: io::Error| format!("the plot {}: {error}", path.display());
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(describe)?;
+    make_folder_of(path)?;
+    std::fs::write(path, text).map_err(|error| format!("the plot {}: {error}", path.display()))?;
+    Ok(())
+}
+
+fn make_folder_of(path: &Path) -> Result<(), BoxError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("the folder of {}: {error}", path.display()))?;
     }
-    std::fs::write(path, text).map_err(describe)?;
     Ok(())
 }
 

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 /// Five trading bots on real prices, over memory, a file or Redis, by environment variables alone.
 ///
 /// STATE_BACKEND (memory, file, redis or fred) and EVENT_BACKEND (memory or redis) choose the
-/// backends, STATE_FILE_PATH, STATE_REDIS_URL and EVENT_REDIS_URL say where they are, LOG_LEVEL and LOG_FORMAT what is logged to the standard
-/// error output. The digest in the last line is the same for all of them.
+/// backends, STATE_FILE_PATH, STATE_REDIS_URL and EVENT_REDIS_URL say where they are, LOG_LEVEL and
+/// LOG_FORMAT what is logged to the standard error output. Without STATE_BACKEND the state is in
+/// memory, and with --resume in a file, so that a run that is killed at any moment goes on where it
+/// was when it is started with --resume again. The digest in the last line is the same for all.
 #[derive(Debug, Parser)]
 #[command(name = "trading_desk", version)]
 pub struct Options {
@@ -33,9 +35,16 @@ pub struct Options {
     #[arg(long, value_name = "DAYS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub clear_after: u32,
 
-    /// Go on with an earlier run instead of starting anew; starts at the beginning when there is none
+    /// Go on with an earlier run instead of starting anew; starts at the beginning when there is
+    /// none. Unless STATE_BACKEND says otherwise, the run is kept in the file of --state-file: only
+    /// a run that was started with --resume can be gone on with then
     #[arg(long)]
     pub resume: bool,
+
+    /// Where --resume keeps the run unless STATE_BACKEND or STATE_FILE_PATH is given; folder and
+    /// file are made where there are none
+    #[arg(long, value_name = "FILE", default_value = "target/trading_desk.redb")]
+    pub state_file: PathBuf,
 
     /// The name of the run: runs of different names do not touch each other
     #[arg(long, value_name = "NAME", default_value = "main", value_parser = run_id)]

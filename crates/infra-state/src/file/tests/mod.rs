@@ -1,5 +1,10 @@
 //! What a failing disk, a moved clock and a full queue do.
 
+mod copies;
+mod formats;
+mod memory;
+mod power;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,8 +17,8 @@ use infra_core::{Class, Classify, HealthCheck, HealthStatus, ManualClock, Outcom
 use tempfile::TempDir;
 
 use super::faults::Faults;
+use super::residency::fixed_weight;
 use super::storage::Storage;
-use super::view::weight;
 use super::*;
 use crate::error::Error;
 use crate::store::{StateStore, StoreOptions};
@@ -554,9 +559,9 @@ async fn sweeper_removes_what_expired_in_bounded_steps() {
 }
 
 #[tokio::test]
-async fn memory_is_bounded_and_the_bound_is_an_error() {
+async fn keys_and_short_values_are_bounded_and_the_bound_is_an_error() {
     let bench = Bench::new();
-    let bound = 10 * weight("k0", &Bytes::from(vec![0; 100]));
+    let bound = 10 * fixed_weight("k0", 100);
     let options = bench.options().max_resident_bytes(bound);
     let store = store(&bench.driver(options).await);
     let value = Bytes::from(vec![0; 100]);
@@ -651,7 +656,7 @@ async fn file_of_a_later_version_is_refused_and_left_alone() {
     let database = redb::Database::open(bench.path()).unwrap();
     let meta = redb::TableDefinition::<&[u8], &[u8]>::new("infra_state_meta");
     let write = database.begin_write().unwrap();
-    let later = 2_u32.to_be_bytes();
+    let later = 3_u32.to_be_bytes();
     let mut table = write.open_table(meta).unwrap();
     table.insert(&b"format"[..], &later[..]).unwrap();
     drop(table);
