@@ -9,8 +9,8 @@
 //! - `load`: load made of tasks.
 //! - `report`: the tables as text and Markdown, and the plot.
 //! - `machine`: what the figures were measured on.
-//! - one module per area: `state` (with `state_fred`), `events`, `resilience`, `graph`, `log`,
-//!   `config`, `build`;
+//! - one module per area: `state` (with `state_fred`), `state_file`, `events`, `resilience`,
+//!   `graph`, `log`, `config`, `build`;
 //! - `facts`: what is not measured but right or wrong: scenarios run on ours and on the peers.
 
 mod build;
@@ -25,6 +25,7 @@ mod machine;
 mod report;
 mod resilience;
 mod state;
+mod state_file;
 mod state_fred;
 
 use std::path::PathBuf;
@@ -35,8 +36,9 @@ use infra_log::{Format, LogSettings, Output};
 use infra_tests::servers;
 use tokio::runtime::Builder;
 
-const AREAS: [&str; 8] = [
+const AREAS: [&str; 9] = [
     "state",
+    "state-file",
     "events",
     "resilience",
     "facts",
@@ -53,6 +55,12 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, path, keys] = words.as_slice()
+        && word == state_file::FILL
+    {
+        return state_file::fill(path.as_ref(), keys);
+    }
     let result = arguments().and_then(|arguments| run(&arguments));
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -114,6 +122,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
                 rows.extend(state_fred::run(&runtime, effort, &redis_url));
                 rows
             }
+            "state-file" => state_file::run(&runtime, effort),
             "events" => events::run(&runtime, effort, &redis_url),
             "resilience" => resilience::run(&runtime, effort),
             "facts" => {
