@@ -40,6 +40,8 @@ Tasks of the workspace: cargo xtask <task>
       --server local      redis-server or valkey-server as a child process
       --server valkey     Valkey as a child process, installed under target/ when missing
       --bin PATH          this server program as a child process
+  crash-file              kills writers of a state file 200 times, opens a million keys after a kill,
+                          overwrites 10 million; takes minutes, and is no part of `ci`
   image redis|valkey      builds a container image of the installed server program
   bench                   runs the benchmarks and writes BENCHMARKS.md
   fuzz [SECONDS]          every fuzz target for so long (60 unless given), with a nightly
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
     let task: fn(&mut Report, &Wanted, u32) = match words.as_slice() {
         ["test"] => |report, _, _| tasks::test(report),
         ["test-redis", ..] => |report, wanted, _| tasks::test_redis(report, wanted),
+        ["crash-file"] => |report, _, _| tasks::crash_file(report),
         ["image", "redis"] => |report, _, _| tasks::image(report, image::Server::Redis),
         ["image", "valkey"] => |report, _, _| tasks::image(report, image::Server::Valkey),
         ["bench"] => |report, _, _| tasks::bench(report),

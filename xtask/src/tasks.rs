@@ -61,6 +61,25 @@ pub(crate) fn test_redis(report: &mut Report, wanted: &Wanted) {
     report.not_run("other kinds of server than the one above (--server container, local, valkey)");
 }
 
+/// `cargo xtask crash-file`: what `test` does in small, at full size.
+pub(crate) fn crash_file(report: &mut Report) {
+    let run = |tests: &[&str], variables: &[(&str, &str)]| {
+        let mut command = shell::cargo();
+        command.args(["test", "--release", "--locked", "-p", "infra-state"]);
+        command.args(["--features", "file"]).args(tests);
+        command.args(["--", "--nocapture", "--test-threads=1"]);
+        shell::run(command.envs(variables.iter().copied()))
+    };
+    report.step("200 kills, and a million keys after one", |_| {
+        let full = [("INFRA_TEST_KILLS", "200"), ("INFRA_TEST_KEYS", "1000000")];
+        run(&["--test", "file_crash"], &full)
+    });
+    report.step("10 million overwrites", |_| {
+        let full = [("INFRA_TEST_OVERWRITES", "10000000")];
+        run(&["--test", "file", "f13"], &full)
+    });
+}
+
 /// `cargo xtask image`.
 pub(crate) fn image(report: &mut Report, server: Server) {
     report.step(&format!("image {}", server.image()), |_| {

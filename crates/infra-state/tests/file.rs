@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::disallowed_methods,
     missing_docs
 )]
 
@@ -285,6 +286,33 @@ async fn f08_f09_second_opener_is_refused_at_once_whatever_path_it_takes() {
         .await
         .unwrap();
     assert_eq!(store.get::<i64>("k").await.unwrap(), Some(2));
+}
+
+/// 40,000 overwrites; `INFRA_TEST_OVERWRITES` sets another number.
+#[tokio::test]
+async fn f13_file_stays_within_four_times_its_content_however_often_it_is_overwritten() {
+    let overwrites = std::env::var("INFRA_TEST_OVERWRITES");
+    let overwrites = overwrites.map_or(40_000, |number| number.parse().unwrap());
+    let path = fresh_path();
+    let store = open(&path, FileOptions::new()).await.unwrap();
+    let live = 1_000 * 1_500;
+    let (mut written, mut largest) = (0, 0);
+    while written < overwrites {
+        let entries: Vec<_> = (0..250)
+            .map(|n| {
+                (
+                    format!("k{}", (written + n * 4) % 1_000),
+                    "v".repeat(1_500 - n % 7),
+                )
+            })
+            .collect();
+        store.set_many(&entries).await.unwrap();
+        written += entries.len();
+        largest = largest.max(fs::metadata(&*path).unwrap().len());
+    }
+    assert!(largest <= 4 * live, "{largest} bytes for {live}");
+    println!("{written} overwrites, {largest} bytes at most for {live}");
+    store.close().await;
 }
 
 #[cfg(unix)]

@@ -21,20 +21,33 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use infra_core::context;
+use infra_core::{Classify, Outcome, context};
 use infra_state::{Error, ErrorKind, FileOptions, StateOptions, StateStore, create_state_store};
 use tempfile::TempDir;
 
 const WRITERS: usize = 16;
+/// 200 by `cargo xtask crash-file`.
 const KILLS: usize = 25;
+/// So little that long values have to leave it.
+const MEMORY: usize = 120_000;
+/// For as many keys as there may be.
+const ROOMY: usize = 1 << 30;
+/// Of the value that each writer replaces again and again.
+const LONG: usize = 5_000;
 /// Set for the child: the file to write.
 const CHILD: &str = "INFRA_TEST_STATE_FILE";
+/// Set for a child that writes until the file may not grow any more.
+const LIMITED: &str = "INFRA_TEST_LIMITED_FILE";
 /// Set for a child that fills the file with so many keys.
 const FILL: &str = "INFRA_TEST_FILL_KEYS";
 
 async fn open(path: &Path) -> Result<StateStore, Error> {
-    let options = StateOptions::new().path(path).file(FileOptions::new());
-    create_state_store("file", options).await
+    open_within(path, MEMORY).await
+}
+
+async fn open_within(path: &Path, memory: usize) -> Result<StateStore, Error> {
+    let options = FileOptions::new().max_resident_bytes(memory);
+    create_state_store("file", StateOptions::new().path(path).file(options)).await
 }
 
 /// A writer process that is killed when dropped.
@@ -48,12 +61,15 @@ impl Writer {
         let mut command = Command::new(env::current_exe().unwrap());
         command
             .args(["--exact", "child_writes_until_it_is_killed", "--nocapture"])
-            .env(CHILD, path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
+            .env(CHILD, path);
         if let Some(keys) = fill {
             command.env(FILL, keys.to_string());
         }
+        Writer::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Writer {
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let (send, acknowledged) = mpsc::channel();
@@ -72,14 +88,14 @@ impl Writer {
     }
 
     /// Waits for a line that begins so.
-    fn wait_for(&self, start: &str) {
+    fn wait_for(&self, start: &str) -> String {
         let limit = Duration::from_secs(120);
-        while !self
-            .acknowledged
-            .recv_timeout(limit)
-            .unwrap()
-            .starts_with(start)
-        {}
+        loop {
+            let line = self.acknowledged.recv_timeout(limit).unwrap();
+            if line.starts_with(start) {
+                return line;
+            }
+        }
     }
 
     fn kill(&mut self) {
@@ -107,9 +123,13 @@ async fn child_writes_until_it_is_killed() {
     let Some(path) = env::var_os(CHILD).map(PathBuf::from) else {
         return;
     };
-    let store = open(&path).await.unwrap();
     if let Ok(keys) = env::var(FILL) {
+        let store = open_within(&path, ROOMY).await.unwrap();
         return fill(&store, keys.parse().unwrap()).await;
+    }
+    let store = open(&path).await.unwrap();
+    if env::var_os(LIMITED).is_some() {
+        return write_until_full(&store).await;
     }
     println!("open");
     let writers: Vec<_> = (0..WRITERS)
@@ -118,6 +138,26 @@ async fn child_writes_until_it_is_killed() {
     for writer in writers {
         writer.await.unwrap();
     }
+}
+
+/// Says how many values were acknowledged before the first one that was refused.
+async fn write_until_full(store: &StateStore) {
+    let value = "v".repeat(10_000);
+    let mut n = 0;
+    let error = loop {
+        match store.set(&format!("full:{n}"), &value).await {
+            Ok(()) => n += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Capacity, "{error}");
+    assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
+    for n in 0..n {
+        let found = store.get::<String>(&format!("full:{n}")).await.unwrap();
+        assert!(found.as_ref() == Some(&value), "{n}");
+    }
+    println!("full {n} {error}");
+    std::future::pending().await
 }
 
 async fn fill(store: &StateStore, keys: usize) {
@@ -142,9 +182,29 @@ async fn write_for_ever(store: StateStore, writer: usize) {
         println!("set {writer} {n}");
         store.increment("sum", 1).await.unwrap();
         println!("sum {writer} {n}");
+        transact(&store, &mine, writer, n).await;
+        println!("cas {writer} {n}");
         if n > 20 {
             mine.delete(&format!("n{}", n - 20)).await.unwrap();
             println!("del {writer} {}", n - 20);
+        }
+    }
+}
+
+/// Moves one from the writer's own account to the one that all of them compare and swap, together
+/// with a long value: all of it, or nothing.
+async fn transact(store: &StateStore, mine: &StateStore, writer: usize, n: i64) {
+    loop {
+        let read = store.get_versioned::<u64>("total").await.unwrap();
+        let total = read.value.unwrap_or(0) + 1;
+        let own = mine.get::<u64>("share").await.unwrap().unwrap_or(0) + 1;
+        let share = format!("w{writer}:share");
+        let long = format!("{n}{}", "x".repeat(LONG));
+        let all = store.transaction().set_if("total", &read.version, &total);
+        let all = all.set(&share, &own).set(&format!("w{writer}:long"), &long);
+        match all.commit().await {
+            Ok(_) => return,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
         }
     }
 }
@@ -154,6 +214,8 @@ async fn write_for_ever(store: StateStore, writer: usize) {
 struct Expected {
     writers: [Told; WRITERS],
     sums: u64,
+    /// Transactions of all writers.
+    swaps: u64,
     /// Increments that may have been done without anyone being told.
     in_flight: u64,
 }
@@ -174,7 +236,7 @@ impl Expected {
         for line in lines {
             let mut words = line.split(' ');
             let kind = words.next().unwrap();
-            if !["ack", "set", "sum", "del"].contains(&kind) {
+            if !["ack", "set", "sum", "cas", "del"].contains(&kind) {
                 continue;
             }
             let number = |word: Option<&str>| word.unwrap().parse::<i64>().unwrap();
@@ -184,6 +246,7 @@ impl Expected {
                 "ack" => told.last = Some(n),
                 "set" => drop(told.there.insert(n)),
                 "sum" => self.sums += 1,
+                "cas" => self.swaps += 1,
                 _ => {
                     told.there.remove(&n);
                     told.gone = Some(n);
@@ -210,7 +273,31 @@ impl Expected {
             self.sums
         );
         self.sums = sum;
+        self.check_swaps(store).await;
         self.in_flight = 0;
+    }
+
+    /// The shares of the writers add up to the total, however many of them were cut off.
+    async fn check_swaps(&mut self, store: &StateStore) {
+        let total = store.get::<u64>("total").await.unwrap().unwrap_or(0);
+        let mut shares = 0;
+        for writer in 0..WRITERS {
+            let share = store.get::<u64>(&format!("w{writer}:share")).await.unwrap();
+            let long = store
+                .get::<String>(&format!("w{writer}:long"))
+                .await
+                .unwrap();
+            assert_eq!(share.is_some(), long.is_some(), "half a transaction");
+            shares += share.unwrap_or(0);
+        }
+        assert_eq!(shares, total, "half a transaction");
+        let most = self.swaps + self.in_flight;
+        assert!(
+            (self.swaps..=most).contains(&total),
+            "{} <= {total} <= {most}",
+            self.swaps
+        );
+        self.swaps = total;
     }
 }
 
@@ -298,9 +385,38 @@ async fn f01_f02_nothing_acknowledged_is_lost_by_kill_9_at_any_moment() {
         "only {told} acknowledged in {kills} runs"
     );
     println!(
-        "{kills} kills, {told} acknowledgements, {} increments",
-        expected.sums
+        "{kills} kills, {told} acknowledgements, {} increments, {} transactions",
+        expected.sums, expected.swaps
     );
+}
+
+/// The system itself refuses to let the file grow, as it does when the disk is full.
+#[tokio::test]
+async fn f06_file_that_may_not_grow_keeps_all_it_has_and_says_why() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("state.redb");
+    let mut command = Command::new("sh");
+    // 4 MiB in blocks of 512 bytes; without the trap the first write beyond it would be fatal.
+    let limited = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\"";
+    command
+        .args(["-c", limited])
+        .arg(env::current_exe().unwrap());
+    command.args(["--exact", "child_writes_until_it_is_killed", "--nocapture"]);
+    command.env(CHILD, &path).env(LIMITED, "1");
+    let mut writer = Writer::spawn(command);
+    let line = writer.wait_for("full");
+    writer.kill();
+    let told: usize = line.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(told > 50, "{line}");
+    for word in ["disk is full", path.to_str().unwrap()] {
+        assert!(line.contains(word), "{line}");
+    }
+    let store = open(&path).await.unwrap();
+    for n in 0..told {
+        let found = store.get::<String>(&format!("full:{n}")).await.unwrap();
+        assert_eq!(found.map(|text| text.len()), Some(10_000), "{n}");
+    }
+    store.set("later", &1).await.unwrap();
 }
 
 #[tokio::test]
@@ -336,7 +452,7 @@ async fn f10_reopens_soon_after_kill_9_with_many_keys() {
     writer.wait_for("filled");
     writer.kill();
     let asked = Instant::now();
-    let store = open(&path).await.unwrap();
+    let store = open_within(&path, ROOMY).await.unwrap();
     let took = asked.elapsed();
     println!("{keys} keys after kill -9: open in {took:?}");
     let last = format!("key:{}", keys - 1);

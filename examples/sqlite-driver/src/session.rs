@@ -5,7 +5,7 @@
 //! | `entries` | key, value, revision, expiry in milliseconds since 1970 or none |
 //! | `store` | one row: a random number that names this database, and the last revision |
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use infra_core::Outcome;
@@ -36,6 +36,8 @@ const SCHEMA: &str = "
 
 /// A connection that is ready to be used.
 pub(crate) fn prepare(connection: Connection) -> Result<Connection> {
+    // Nobody else will give it up while this process waits.
+    connection.busy_timeout(Duration::ZERO).map_err(sqlite)?;
     connection.execute_batch(SCHEMA).map_err(sqlite)?;
     Ok(connection)
 }
@@ -200,7 +202,7 @@ impl<'c> Session<'c> {
             Some(None) => TtlState::NoExpiry,
             Some(Some(expires)) => {
                 let left = u64::try_from(expires - self.now).unwrap_or_default();
-                TtlState::Remaining(std::time::Duration::from_millis(left))
+                TtlState::Remaining(Duration::from_millis(left))
             }
         })
     }

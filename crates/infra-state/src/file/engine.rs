@@ -78,7 +78,7 @@ pub(super) struct CommitFailed {
 pub(super) struct OpenFailed {
     pub(super) error: FileError,
     /// What can be read nevertheless: repaired in memory, because the disk takes no writes.
-    pub(super) readable: Option<(Engine, Loaded)>,
+    pub(super) readable: Option<Box<(Engine, Loaded)>>,
 }
 
 impl From<FileError> for OpenFailed {
@@ -150,7 +150,7 @@ impl Engine {
         if let Err(error) = engine.storage.release() {
             return Err(OpenFailed {
                 error: FileError::io(path, &error),
-                readable: Some((engine, loaded)),
+                readable: Some(Box::new((engine, loaded))),
             });
         }
         if loaded.format < FORMAT_VERSION {

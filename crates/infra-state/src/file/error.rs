@@ -45,7 +45,7 @@ pub enum FileFault {
     TooManyBytes,
     /// It cannot be compacted while a backup reads from it.
     InUse,
-    /// The disk is full.
+    /// The disk is full, or a quota or the limit of the size of a file is reached.
     StorageFull,
     /// Any other failure of the operating system.
     Io,
@@ -69,7 +69,7 @@ impl FileError {
         use io::ErrorKind::*;
         let fault = match error.kind() {
             PermissionDenied | ReadOnlyFilesystem => FileFault::Permission,
-            StorageFull | QuotaExceeded => FileFault::StorageFull,
+            StorageFull | QuotaExceeded | FileTooLarge => FileFault::StorageFull,
             IsADirectory => FileFault::NotAFile,
             NotFound | NotADirectory => FileFault::NoFolder,
             UnexpectedEof => FileFault::Corrupted,

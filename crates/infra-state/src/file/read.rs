@@ -40,6 +40,12 @@ impl FileDriver {
         key: &str,
         limit: Duration,
     ) -> Result<Option<Read>, DriverError> {
+        let Some(entry) = self.live(key) else {
+            return Ok(None);
+        };
+        if let Some(read) = resident(Some(entry)) {
+            return Ok(Some(read));
+        }
         let read = self.read(&[key], limit).await?;
         Ok(read.into_iter().flatten().next())
     }
@@ -61,7 +67,7 @@ impl FileDriver {
             // Only now: most reads need no clock.
             let until = *deadline.get_or_insert_with(|| Instant::now() + limit);
             if let Some(snapshot) = &found.snapshot {
-                match self.from_file(missing, snapshot, until, limit).await {
+                match self.look_up(missing, snapshot, until, limit).await {
                     Ok(values) => return Ok(self.complete(keys, found, values)),
                     Err(ReadFailed::File(error)) if is_passing(&error) => {
                         self.look_into(&error, snapshot);
@@ -80,7 +86,7 @@ impl FileDriver {
         }
     }
 
-    async fn from_file(
+    async fn look_up(
         &self,
         keys: Vec<(String, u64)>,
         snapshot: &Arc<Snapshot>,

@@ -120,12 +120,12 @@ impl Writer {
 
     /// Until the next attempt what is not in memory is read from a database that cannot be
     /// written, if there is one.
-    fn not_back(&mut self, error: FileError, found: Option<(Engine, Loaded)>) {
+    fn not_back(&mut self, error: FileError, found: Option<Box<(Engine, Loaded)>>) {
         let before = match &mut self.state {
             State::Failed { readable, .. } => readable.take(),
             State::Open(_) => None,
         };
-        match (before, found) {
+        match (before, found.map(|found| *found)) {
             (Some(engine), found) => {
                 if let Some((superfluous, _)) = found {
                     superfluous.abandon(self.disk.path());

@@ -51,11 +51,9 @@ fn on_disk(driver: &FileDriver) -> String {
 
 async fn all_there(store: &StateStore) {
     let keys: Vec<String> = (0..KEYS).map(key).collect();
-    for n in 0..KEYS {
-        assert!(
-            store.get_bytes(&keys[n]).await.unwrap() == Some(value(n)),
-            "{n}"
-        );
+    for (n, key) in keys.iter().enumerate() {
+        let found = store.get_bytes(key).await.unwrap();
+        assert!(found == Some(value(n)), "{n}");
     }
     let together = store.get_many_bytes(&keys).await.unwrap();
     assert!(
