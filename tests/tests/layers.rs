@@ -15,7 +15,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each library crate may depend on; `?` marks what must be optional.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("infra-core", &[]),
     ("infra-config", &["infra-core"]),
     ("infra-log", &["infra-core"]),
@@ -26,6 +26,10 @@ const ALLOWED: [(&str, &[&str]); 9] = [
         &["infra-core", "?infra-redis", "?infra-resilience"],
     ),
     ("infra-events", &["infra-core", "?infra-redis"]),
+    (
+        "infra-cache",
+        &["infra-core", "infra-state", "?infra-events"],
+    ),
     (
         "infra-emergency",
         &["infra-core", "?infra-state", "?infra-events"],

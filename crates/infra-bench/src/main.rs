@@ -9,11 +9,12 @@
 //! - `load`: load made of tasks.
 //! - `report`: the tables as text and Markdown, and the plot.
 //! - `machine`: what the figures were measured on.
-//! - one module per area: `state` (with `state_fred`), `state_file`, `events`, `resilience`,
-//!   `graph`, `log`, `config`, `build`;
+//! - one module per area: `state` (with `state_fred`), `state_file`, `cache`, `events`,
+//!   `resilience`, `graph`, `log`, `config`, `build`;
 //! - `facts`: what is not measured but right or wrong: scenarios run on ours and on the peers.
 
 mod build;
+mod cache;
 mod config;
 mod events;
 mod facts;
@@ -36,9 +37,10 @@ use infra_log::{Format, LogSettings, Output};
 use infra_tests::servers;
 use tokio::runtime::Builder;
 
-const AREAS: [&str; 9] = [
+const AREAS: [&str; 10] = [
     "state",
     "state-file",
+    "cache",
     "events",
     "resilience",
     "facts",
@@ -123,6 +125,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
                 rows
             }
             "state-file" => state_file::run(&runtime, effort),
+            "cache" => cache::run(&runtime, effort),
             "events" => events::run(&runtime, effort, &redis_url),
             "resilience" => resilience::run(&runtime, effort),
             "facts" => {

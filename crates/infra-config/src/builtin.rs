@@ -1,5 +1,7 @@
 //! The settings of `infra` itself.
 
+use std::time::Duration;
+
 use crate::setting::{Choice, Kind, Setting};
 
 /// Picks `.env.<name>`.
@@ -18,6 +20,10 @@ pub const EVENT_REDIS_URL: &str = "EVENT_REDIS_URL";
 pub const CACHE_BACKEND: &str = "CACHE_BACKEND";
 /// The Redis of the cache.
 pub const CACHE_REDIS_URL: &str = "CACHE_REDIS_URL";
+/// How much of the cache is kept in the process.
+pub const CACHE_MAX_BYTES: &str = "CACHE_MAX_BYTES";
+/// How long the process trusts what it keeps.
+pub const CACHE_LOCAL_TTL: &str = "CACHE_LOCAL_TTL";
 /// Which log lines are written.
 pub const LOG_LEVEL: &str = "LOG_LEVEL";
 /// How log lines look.
@@ -41,6 +47,7 @@ const ENVIRONMENT_NAME: Kind = Kind::Custom {
     accepts: crate::check::is_environment_name,
 };
 const REDIS: &[&str] = &["redis", "rediss"];
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LOCAL_REDIS: &str = "redis://localhost:6379";
 
 const STATE_BACKENDS: &[Choice] = &[
@@ -62,8 +69,8 @@ const EVENT_BACKENDS: &[Choice] = &[
 
 const CACHE_BACKENDS: &[Choice] = &[
     Choice::always("memory"),
-    Choice::with_feature("redis", "redis-cache"),
-    Choice::with_feature("elasticache", "elasticache"),
+    Choice::with_feature("redis", "redis"),
+    Choice::with_feature("elasticache", "redis"),
 ];
 
 const LOG_FORMATS: &[Choice] = &[
@@ -127,7 +134,14 @@ pub const SETTINGS: &[Setting] = &[
     Setting::url(CACHE_REDIS_URL, REDIS)
         .default(LOCAL_REDIS)
         .used_with(CACHE_BACKEND, &["redis", "elasticache"])
-        .doc("Redis of the cache, written as `STATE_REDIS_URL`."),
+        .doc("Redis of the cache, written as `STATE_REDIS_URL`; `rediss` with `elasticache`."),
+    Setting::size(CACHE_MAX_BYTES, 64 * 1024, 1 << 40)
+        .default("64MiB")
+        .doc("How much the cached values in this process may weigh."),
+    Setting::duration(CACHE_LOCAL_TTL, Duration::from_millis(1), DAY)
+        .default("30s")
+        .used_with(CACHE_BACKEND, &["redis", "elasticache"])
+        .doc("How long this process serves a cached value without asking its backend again."),
     Setting::new(LOG_LEVEL, Kind::LogLevel)
         .default("INFO")
         .reloadable()

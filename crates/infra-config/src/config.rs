@@ -1,6 +1,7 @@
 //! The settings of `infra` as a typed struct.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use infra_core::Secret;
 
@@ -18,7 +19,7 @@ pub struct InfraConfig {
     /// What carries events.
     pub events: BackendConfig,
     /// Where cached values are kept.
-    pub cache: BackendConfig,
+    pub cache: CacheConfig,
     /// How the log looks.
     pub log: LogConfig,
     /// How calls are retried and broken.
@@ -35,6 +36,20 @@ pub struct BackendConfig {
     pub redis_url: Secret,
     /// The file of the file backend, where it is selected.
     pub file_path: Option<PathBuf>,
+}
+
+/// Where cached values are kept.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct CacheConfig {
+    /// The backend's word, lower case: `memory`, `redis`, `elasticache`.
+    pub backend: &'static str,
+    /// The URL of its Redis, whatever the backend. Print it with [`infra_core::mask_url`].
+    pub redis_url: Secret,
+    /// How much the values in this process may weigh, in bytes.
+    pub max_bytes: u64,
+    /// How long this process serves a value without asking the backend again.
+    pub local_ttl: Duration,
 }
 
 /// How the log looks.
@@ -88,7 +103,7 @@ impl InfraConfig {
                 ..backend(name::STATE_BACKEND, name::STATE_REDIS_URL)
             },
             events: backend(name::EVENT_BACKEND, name::EVENT_REDIS_URL),
-            cache: backend(name::CACHE_BACKEND, name::CACHE_REDIS_URL),
+            cache: cache(values),
             log: LogConfig {
                 level: values.text(name::LOG_LEVEL).unwrap_or("INFO").to_owned(),
                 format: values.word(name::LOG_FORMAT).unwrap_or("console"),
@@ -101,5 +116,21 @@ impl InfraConfig {
                 circuit_breaker_threshold: count(name::CIRCUIT_BREAKER_THRESHOLD).unwrap_or(5),
             },
         }
+    }
+}
+
+fn cache(values: &Values) -> CacheConfig {
+    CacheConfig {
+        backend: values.word(name::CACHE_BACKEND).unwrap_or("memory"),
+        redis_url: values
+            .secret(name::CACHE_REDIS_URL)
+            .cloned()
+            .unwrap_or_else(|| Secret::from("")),
+        max_bytes: values
+            .size(name::CACHE_MAX_BYTES)
+            .unwrap_or(64 * 1024 * 1024),
+        local_ttl: values
+            .duration(name::CACHE_LOCAL_TTL)
+            .unwrap_or(Duration::from_secs(30)),
     }
 }

@@ -82,11 +82,12 @@ mod suggest;
 mod value;
 
 pub use builtin::{
-    CACHE_BACKEND, CACHE_REDIS_URL, CIRCUIT_BREAKER_THRESHOLD, EVENT_BACKEND, EVENT_REDIS_URL,
-    INFRA_ENV, LOG_FORMAT, LOG_LEVEL, LOG_OTEL_ENDPOINT, LOG_OTEL_HEADERS, LOG_SCHEMA,
-    RETRY_MAX_ATTEMPTS, SETTINGS, STATE_BACKEND, STATE_FILE_PATH, STATE_REDIS_URL,
+    CACHE_BACKEND, CACHE_LOCAL_TTL, CACHE_MAX_BYTES, CACHE_REDIS_URL, CIRCUIT_BREAKER_THRESHOLD,
+    EVENT_BACKEND, EVENT_REDIS_URL, INFRA_ENV, LOG_FORMAT, LOG_LEVEL, LOG_OTEL_ENDPOINT,
+    LOG_OTEL_HEADERS, LOG_SCHEMA, RETRY_MAX_ATTEMPTS, SETTINGS, STATE_BACKEND, STATE_FILE_PATH,
+    STATE_REDIS_URL,
 };
-pub use config::{BackendConfig, InfraConfig, LogConfig, ResilienceConfig};
+pub use config::{BackendConfig, CacheConfig, InfraConfig, LogConfig, ResilienceConfig};
 pub use effective::{Effective, EffectiveRow};
 pub use loaded::{Loaded, Values};
 pub use loader::Loader;

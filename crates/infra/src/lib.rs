@@ -30,6 +30,7 @@
 //! |---|---|---|
 //! | [`core`] | always | error classes, clocks, context, secrets, health |
 //! | `state` | `state` | `StateStore`: typed values with TTL, on memory, a file or Redis |
+//! | `cache` | `cache` | `CacheStore`: one load for all, stale-while-revalidate, over any state store |
 //! | `events` | `events` | `EventBus`: channels, patterns, subscriptions, on memory or Redis |
 //! | `resilience` | `resilience` | retry, circuit breaker, timeout, limits, hedges |
 //! | `emergency` | `emergency` | levels, holds, gates: one switch that stops every bot |
@@ -54,6 +55,8 @@
 
 pub use infra_core as core;
 
+#[cfg(feature = "cache")]
+pub use infra_cache as cache;
 #[cfg(feature = "config")]
 pub use infra_config as config;
 #[cfg(feature = "emergency")]

@@ -87,9 +87,13 @@ async fn memory_is_the_default_and_the_parts_work() {
     );
     infra.state().set("k", &1).await.unwrap();
     assert_eq!(infra.state().get::<i32>("k").await.unwrap(), Some(1));
+    let load = || async { Ok::<i32, std::io::Error>(2) };
+    assert_eq!(*infra.cache().get_or_load("k", load).await.unwrap(), 2);
+    assert_eq!(infra.cache().stats().max_weight, 64 * 1024 * 1024);
     let report = infra.shutdown().await;
     assert!(report.is_clean(), "{report}");
     assert!(infra.state().get::<i32>("k").await.is_err());
+    assert!(infra.cache().get::<i32>("k").await.is_err());
     assert!(infra.events().publish("c", &1).await.is_err());
 }
 
@@ -129,6 +133,40 @@ async fn an_unreachable_server_is_named_without_its_password_and_exits_with_one(
     assert!(!text.contains("canary"), "{text}");
 }
 
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_cache_that_needs_tls_and_has_none_is_a_wrong_setting() {
+    let started = Infrastructure::builder()
+        .set("CACHE_BACKEND", "elasticache")
+        .set("CACHE_REDIS_URL", "redis://app:canary@127.0.0.1:1")
+        .start()
+        .await;
+    let error = started.unwrap_err();
+    assert_eq!(
+        (error.exit_code(), error.failed_part()),
+        (StartError::CONFIGURATION, Some("cache"))
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("rediss://") && !text.contains("canary"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_given_cache_is_used_and_closed() {
+    let cache = infra::cache::CacheStore::memory();
+    let infra = Infrastructure::builder()
+        .cache(cache.clone())
+        .start()
+        .await
+        .unwrap();
+    infra.cache().put("k", 1).await.unwrap();
+    assert_eq!(*cache.peek::<i32>("k").unwrap(), 1);
+    infra.shutdown().await;
+    assert!(cache.put("k", 2).await.is_err());
+}
+
 #[tokio::test]
 async fn defaults_of_the_application_give_way_to_every_source() {
     let start = |environment: Vec<(&'static str, &'static str)>| async {
@@ -161,7 +199,7 @@ async fn trap_39_liveness_stays_up_when_a_required_dependency_is_down() {
         (HealthStatus::Up, HealthStatus::Down)
     );
     let names: Vec<_> = report.checks.iter().map(|c| c.name.as_str()).collect();
-    assert_eq!(names, ["state", "events", "emergency", "database"]);
+    assert_eq!(names, ["state", "cache", "events", "emergency", "database"]);
     infra.shutdown().await;
 }
 
@@ -204,7 +242,7 @@ async fn trap_41_readiness_ends_first_then_grace_then_components_in_reverse() {
         .iter()
         .map(|part| part.name.as_str())
         .collect();
-    assert_eq!(order, ["second", "first", "events", "state"]);
+    assert_eq!(order, ["second", "first", "events", "cache", "state"]);
 }
 
 #[tokio::test(start_paused = true)]

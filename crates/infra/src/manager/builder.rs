@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use infra_cache::CacheStore;
 use infra_config::Setting;
 use infra_core::HealthCheck;
 use infra_events::EventBus;
@@ -25,6 +26,7 @@ pub struct InfrastructureBuilder {
     pub(super) defaults: Vec<(String, String)>,
     pub(super) settings: Vec<Setting>,
     pub(super) state: Option<StateStore>,
+    pub(super) cache: Option<CacheStore>,
     pub(super) events: Option<EventBus>,
     pub(super) log: Option<LogEdit>,
     pub(super) components: Vec<Arc<dyn Component>>,
@@ -54,6 +56,7 @@ impl InfrastructureBuilder {
             defaults: Vec::new(),
             settings: Vec::new(),
             state: None,
+            cache: None,
             events: None,
             log: None,
             components: Vec::new(),
@@ -121,6 +124,12 @@ impl InfrastructureBuilder {
     /// Uses this store, whatever the settings say. It is closed by the shutdown.
     pub fn state(mut self, state: StateStore) -> Self {
         self.state = Some(state);
+        self
+    }
+
+    /// Uses this cache, whatever the settings say. It is closed by the shutdown.
+    pub fn cache(mut self, cache: CacheStore) -> Self {
+        self.cache = Some(cache);
         self
     }
 
@@ -215,8 +224,8 @@ impl InfrastructureBuilder {
         loaded.map_err(StartError::configuration)
     }
 
-    /// Starts log, state, events, emergency controls, then the components. When one fails, those
-    /// before it are stopped again in reverse.
+    /// Starts log, state, cache, events, emergency controls, then the components. When one fails,
+    /// those before it are stopped again in reverse.
     ///
     /// # Errors
     /// [`StartError`]: all wrong settings in one report, or the first part that failed.

@@ -7,6 +7,7 @@ mod health;
 mod lifecycle;
 mod log;
 mod reload;
+mod services;
 mod shutdown;
 mod signals;
 mod start;
@@ -15,6 +16,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use infra_cache::CacheStore;
 use infra_config::{ConfigErrors, InfraConfig, Loaded, ReloadReport};
 use infra_core::HealthStatus;
 use infra_emergency::EmergencyController;
@@ -36,7 +38,7 @@ use lifecycle::Stoppable;
 use reload::Settings;
 use signals::Received;
 
-/// The running infrastructure: state, events, emergency controls, log and settings. Cheap to
+/// The running infrastructure: state, cache, events, emergency controls, log and settings. Cheap to
 /// clone; clones share everything.
 ///
 /// ```
@@ -63,6 +65,7 @@ struct Inner {
     settings: Settings,
     options: Options,
     state: StateStore,
+    cache: CacheStore,
     events: EventBus,
     emergency: EmergencyController,
     monitor: Monitor,
@@ -104,6 +107,11 @@ impl Infrastructure {
     /// The state store that the settings chose.
     pub fn state(&self) -> &StateStore {
         &self.inner.state
+    }
+
+    /// The cache that the settings chose.
+    pub fn cache(&self) -> &CacheStore {
+        &self.inner.cache
     }
 
     /// The event bus that the settings chose.

@@ -7,20 +7,19 @@ use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use infra_config::{
-    EVENT_REDIS_URL, InfraConfig, LOG_LEVEL, LOG_OTEL_ENDPOINT, LOG_OTEL_HEADERS, Loaded, Loader,
-    Reloadable, STATE_REDIS_URL,
+    CACHE_REDIS_URL, EVENT_REDIS_URL, LOG_LEVEL, LOG_OTEL_ENDPOINT, LOG_OTEL_HEADERS, Loaded,
+    Loader, Reloadable, STATE_REDIS_URL,
 };
 use infra_emergency::EmergencyController;
-use infra_events::{EventBus, EventOptions, create_event_bus};
-use infra_state::{StateOptions, StateStore, create_state_store};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::builder::InfrastructureBuilder;
-use super::component::{BoxError, Component};
+use super::component::Component;
 use super::health::{Check, Importance, Monitor};
 use super::lifecycle::{Ended, StopEnd, Stoppable, bounded, stop_all};
 use super::reload::Settings;
+use super::services::{Given, Services, start_services};
 use super::{Infrastructure, Inner, Phase, StartError, log, signals};
 
 /// How long stopping what has started may take when something else failed.
@@ -50,14 +49,18 @@ pub(super) async fn start(
     }
     let limit = builder.options.start_timeout;
     let mut started = Vec::new();
-    let given = (builder.state.take(), builder.events.take());
+    let given = Given {
+        state: builder.state.take(),
+        cache: builder.cache.take(),
+        events: builder.events.take(),
+    };
     let services = start_services(&loaded.config, given, limit, &mut started).await;
-    let (state, events) = match services {
+    let services = match services {
         Ok(services) => services,
         Err(error) => return Err(roll_back(started, error).await),
     };
     let components = std::mem::take(&mut builder.components);
-    let infra = assemble(builder, settings, (state, events), signals, started)?;
+    let infra = assemble(builder, settings, services, signals, started)?;
     for component in components {
         if let Err(error) = start_component(&infra, component, limit).await {
             infra.inner.set_phase(Phase::Stopping);
@@ -97,7 +100,7 @@ pub(super) fn loader(builder: &InfrastructureBuilder) -> Loader {
     if let Some(directory) = &builder.directory {
         loader = loader.directory(directory);
     }
-    for name in [STATE_REDIS_URL, EVENT_REDIS_URL] {
+    for name in [STATE_REDIS_URL, CACHE_REDIS_URL, EVENT_REDIS_URL] {
         loader = loader.check(name, redis_url);
     }
     for (name, value) in &builder.defaults {
@@ -157,92 +160,30 @@ fn announce(settings: &Loaded) {
     }
     tracing::info!(
         state_backend = settings.config.state.backend,
+        cache_backend = settings.config.cache.backend,
         event_backend = settings.config.events.backend,
         "infrastructure_initializing"
     );
 }
 
-/// State, then events; both end up in `started`.
-async fn start_services(
-    config: &InfraConfig,
-    (state, events): (Option<StateStore>, Option<EventBus>),
-    limit: Duration,
-    started: &mut Vec<Stoppable>,
-) -> Result<(StateStore, EventBus), StartError> {
-    let state = match state {
-        Some(state) => state,
-        None => open_state(config, limit).await?,
-    };
-    let closing = state.clone();
-    started.push(Stoppable::new("state", move |_| {
-        Box::pin(async move {
-            closing.close().await;
-            Ok(())
-        })
-    }));
-    let events = match events {
-        Some(events) => events,
-        None => open_events(config, limit).await?,
-    };
-    let closing = events.clone();
-    started.push(Stoppable::new("events", move |share| {
-        Box::pin(async move { close_events(&closing, share).await })
-    }));
-    Ok((state, events))
-}
-
-async fn open_state(config: &InfraConfig, limit: Duration) -> Result<StateStore, StartError> {
-    let mut options = StateOptions::new().client_name("infra");
-    options = match (config.state.backend, &config.state.file_path) {
-        ("file", Some(path)) => options.path(path),
-        _ => options.url(config.state.redis_url.clone()),
-    };
-    let opened = timeout(limit, create_state_store(config.state.backend, options)).await;
-    let opened = opened.map_err(|_| StartError::part("state", false, too_late(limit)))?;
-    opened.map_err(|error| {
-        use infra_state::ErrorKind::*;
-        let settings = matches!(
-            error.kind(),
-            UnknownBackend | NotCompiled | InvalidUrl | InvalidPath
-        );
-        StartError::part("state", settings, error)
-    })
-}
-
-async fn open_events(config: &InfraConfig, limit: Duration) -> Result<EventBus, StartError> {
-    let options = EventOptions::default().url(config.events.redis_url.expose());
-    let opened = timeout(limit, create_event_bus(config.events.backend, options)).await;
-    let opened = opened.map_err(|_| StartError::part("events", false, too_late(limit)))?;
-    opened.map_err(|error| {
-        use infra_events::ErrorKind::*;
-        let settings = matches!(error.kind(), UnknownBackend | NotCompiled | InvalidUrl);
-        StartError::part("events", settings, error)
-    })
-}
-
-/// Lets handlers finish within most of the time, so that the bus, and not the stopwatch, says
-/// what was left.
-async fn close_events(events: &EventBus, share: Duration) -> Result<(), BoxError> {
-    let report = events.close_within(share.mul_f64(0.8)).await?;
-    if report.drained {
-        return Ok(());
-    }
-    let counts = report.events;
-    let (left, cut) = (counts.abandoned, counts.interrupted);
-    Err(format!("{left} events were not handled and {cut} handlers were cut off").into())
-}
-
 fn assemble(
     mut builder: InfrastructureBuilder,
     settings: Settings,
-    (state, events): (StateStore, EventBus),
+    services: Services,
     signals: Option<signals::Received>,
     started: Vec<Stoppable>,
 ) -> Result<Infrastructure, StartError> {
     let emergency = EmergencyController::new();
+    let Services {
+        state,
+        cache,
+        events,
+    } = services;
     let check = |check: Arc<dyn infra_core::HealthCheck>, importance| Check { check, importance };
     let mut checks = vec![
         check(Arc::new(state.clone()), Importance::Required),
+        // Without it everything is slower, and nothing else.
+        check(Arc::new(cache.clone()), Importance::Optional),
         check(Arc::new(events.clone()), Importance::Required),
         check(Arc::new(emergency.clone()), Importance::Optional),
     ];
@@ -262,6 +203,7 @@ fn assemble(
             settings,
             options,
             state,
+            cache,
             events,
             emergency,
             phase: AtomicU8::new(Phase::Starting as u8),
@@ -299,7 +241,7 @@ pub(super) async fn start_component(
     Ok(())
 }
 
-fn too_late(limit: Duration) -> String {
+pub(super) fn too_late(limit: Duration) -> String {
     format!("it did not start within {limit:?}")
 }
 
