@@ -6,6 +6,7 @@ use infra_core::mask_url;
 use infra_core::secret::MASK;
 
 use crate::loaded::{Resolved, Values};
+use crate::reference::is_in_use;
 use crate::setting::Secrecy;
 use crate::source::Source;
 use crate::value::Value;
@@ -15,7 +16,8 @@ use crate::value::Value;
 /// Its `Display` is an aligned table with a heading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
-    /// One row for each setting, sorted by name.
+    /// One row for each setting, sorted by name. Settings that nothing in this version uses are
+    /// left out unless somebody set them.
     pub rows: Vec<EffectiveRow>,
 }
 
@@ -37,8 +39,14 @@ pub struct EffectiveRow {
 
 impl Effective {
     pub(crate) fn of(values: &Values) -> Self {
-        let rows = values.entries.values().map(EffectiveRow::of).collect();
-        Effective { rows }
+        let find = |name: &str| values.entries.get(name).map(|other| &other.setting);
+        let shown = |resolved: &&Resolved| {
+            resolved.source != Source::Default || is_in_use(&resolved.setting, find)
+        };
+        let rows = values.entries.values().filter(shown);
+        Effective {
+            rows: rows.map(EffectiveRow::of).collect(),
+        }
     }
 }
 

@@ -65,19 +65,22 @@ pub fn json_schema(settings: &[Setting]) -> String {
 
 /// The settings that something in this version uses.
 fn present(settings: &[Setting]) -> impl Iterator<Item = &Setting> {
-    settings.iter().filter(|setting| {
-        let Some(selection) = setting.used_with else {
-            return true;
-        };
-        let other = settings
-            .iter()
-            .find(|other| other.name == selection.setting);
-        let Some(Kind::Choice(choices)) = other.map(|other| other.kind) else {
-            return true;
-        };
-        let mut in_use = choices.iter().filter(in_version);
-        in_use.any(|choice| selection.values.contains(&choice.word))
-    })
+    let find = |name: &str| settings.iter().find(|other| other.name == name);
+    settings
+        .iter()
+        .filter(move |setting| is_in_use(setting, find))
+}
+
+/// Whether something in this version uses the setting; `find` finds others by name.
+pub(crate) fn is_in_use<'a>(setting: &Setting, find: impl Fn(&str) -> Option<&'a Setting>) -> bool {
+    let Some(selection) = setting.used_with else {
+        return true;
+    };
+    let Some(Kind::Choice(choices)) = find(selection.setting).map(|other| other.kind) else {
+        return true;
+    };
+    let mut in_use = choices.iter().filter(in_version);
+    in_use.any(|choice| selection.values.contains(&choice.word))
 }
 
 fn in_version(choice: &&Choice) -> bool {

@@ -733,6 +733,11 @@ fn trap_38_the_table_shows_value_source_and_whether_it_is_a_default() {
     assert!(row("LOG_LEVEL").is_default && row("LOG_LEVEL").reloadable);
     assert!(!row("STATE_BACKEND").is_default && !row("STATE_BACKEND").reloadable);
     assert_eq!(row("APP_WAIT").value, None);
+    let later = |row: &&infra_config::EffectiveRow| row.name == "EVENT_KAFKA_BROKERS";
+    assert!(
+        effective.rows.iter().find(later).is_none(),
+        "nothing uses it"
+    );
     let table = effective.to_string();
     assert!(table.starts_with("setting"));
     assert_eq!(table.lines().count(), effective.rows.len() + 1);
