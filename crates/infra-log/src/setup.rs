@@ -74,13 +74,13 @@ impl LogSettings {
     ///
     /// # Errors
     /// [`ErrorKind::Thread`] when the writer thread cannot be started.
-    pub fn build<S>(mut self) -> Result<(impl Layer<S> + Send + Sync + 'static, LogHandle), Error>
+    pub fn build<S>(self) -> Result<(impl Layer<S> + Send + Sync + 'static, LogHandle), Error>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let shape = Arc::new(self.shape());
         #[cfg(feature = "otel")]
-        let otel = self.otel.take().map(|otel| otel.prepare(&self));
+        let otel = self.otel.clone().map(|otel| otel.prepare(&self));
         let sink = Sink::new(self.output, self.queue_bytes, drop_note(&shape)).map_err(|e| {
             let detail = "the writer thread cannot be started";
             Error::new(ErrorKind::Thread, "setting up the log", detail).with_source(e)
