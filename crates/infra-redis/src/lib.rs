@@ -86,7 +86,7 @@ pub use connection::{Connection, Transaction};
 pub use encode::Decimal;
 pub use fault::{FaultKind, RedisFault};
 #[cfg(feature = "fred")]
-pub use fred::{FredCommand, FredConnection, FredReply};
+pub use fred::{FredCommand, FredConnection, FredLife, FredReply};
 pub use link::{LinkStatus, LinkWatch};
 pub use options::RedisOptions;
 pub use subscriber::{Push, Reply, Subscriber, SubscriberCommand};

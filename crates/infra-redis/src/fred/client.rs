@@ -80,11 +80,10 @@ impl Drop for ReachOnDrop {
 impl FredClient {
     /// Sends one command and waits for its answer.
     pub(super) async fn send(&self, command: &FredCommand) -> Result<FredReply, RedisFault> {
-        let (name, arguments) = command.parts();
         tokio::select! {
             biased;
-            frame = self.session.library.custom_raw(name, arguments) => match frame {
-                Ok(frame) => FredReply::of_frame(frame),
+            answer = command.issue(&self.session.library) => match answer {
+                Ok(value) => FredReply::of_value(value),
                 Err(error) => Err(fault::of_call(&error)),
             },
             () = self.session.end.wait() => Err(fault::lost()),
@@ -101,9 +100,7 @@ impl FredClient {
     ) -> Result<Vec<Result<FredReply, RedisFault>>, RedisFault> {
         let pipeline = self.session.library.pipeline();
         for command in commands {
-            let (name, arguments) = command.parts();
-            // Only queues; the word that comes back is the library's.
-            let queued: Result<Value, _> = pipeline.custom(name, arguments).await;
+            let queued = command.queue(&pipeline).await;
             queued.map_err(|error| fault::of_call(&error))?;
         }
         let answers = tokio::select! {
@@ -341,7 +338,7 @@ mod tests {
         let live = FredClient::dial(&options.await).await.unwrap();
         let client = live.connection;
         live.driver.await;
-        let get = FredCommand::new("GET").text("k");
+        let get = FredCommand::get("k");
         let fault = tokio::time::timeout(Duration::from_secs(5), client.send(&get)).await;
         let fault = fault.unwrap().unwrap_err();
         assert_eq!(fault.kind(), FaultKind::ConnectionLost);

@@ -1,62 +1,147 @@
 //! Commands and their answers, without types of the client library.
 
 use bytes::Bytes;
-use fred::types::{ClusterHash, CustomCommand, Resp3Frame, Value};
+use fred::clients::Pipeline;
+use fred::error::Error;
+use fred::interfaces::{ClientLike, KeysInterface};
+use fred::types::{ClusterHash, CustomCommand, Expiration, Key, SetOptions, Value};
 
-use crate::fault::{RedisFault, line_fault};
+use crate::fault::RedisFault;
 
 /// From this size on a value shares the memory it was read into; below it is copied, so that a
 /// small value that is kept does not keep a whole read buffer alive.
 const SHARED: usize = 16 * 1024;
 
-/// A command: its name, in one word, and its arguments.
+/// A command.
+///
+/// The ones that are made often have constructors of their own: the library flushes its socket
+/// for every command that it does not know, which costs a system call for each.
 #[derive(Debug, Clone)]
-pub struct FredCommand {
-    name: &'static str,
-    arguments: Vec<Value>,
+pub struct FredCommand(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Get(Key),
+    Set {
+        key: Key,
+        value: Bytes,
+        life: FredLife,
+        only_new: bool,
+    },
+    Increment(Key, i64),
+    Other {
+        name: &'static str,
+        arguments: Vec<Value>,
+    },
+}
+
+/// What a `SET` does to the expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FredLife {
+    /// The value lives for ever.
+    Clear,
+    /// `KEEPTTL`.
+    Keep,
+    /// `PX`, in milliseconds.
+    Millis(i64),
 }
 
 impl FredCommand {
-    /// A command without arguments.
+    /// `GET`.
+    pub fn get(key: &str) -> Self {
+        FredCommand(Kind::Get(Key::from(key)))
+    }
+
+    /// `SET`, with `NX` where only a new key is to be set.
+    pub fn set(key: &str, value: Bytes, life: FredLife, only_new: bool) -> Self {
+        let key = Key::from(key);
+        FredCommand(Kind::Set {
+            key,
+            value,
+            life,
+            only_new,
+        })
+    }
+
+    /// `INCRBY`.
+    pub fn increment(key: &str, delta: i64) -> Self {
+        FredCommand(Kind::Increment(Key::from(key), delta))
+    }
+
+    /// Any other command: its name, in one word; the methods below add its arguments, and do
+    /// nothing to the commands above.
     pub const fn new(name: &'static str) -> Self {
-        FredCommand {
-            name,
-            arguments: Vec::new(),
-        }
+        let arguments = Vec::new();
+        FredCommand(Kind::Other { name, arguments })
     }
 
     /// Adds a text, copied.
     #[must_use]
-    pub fn text(mut self, text: &str) -> Self {
-        self.arguments.push(Value::from(text));
-        self
+    pub fn text(self, text: &str) -> Self {
+        self.with(Value::from(text))
     }
 
     /// Adds a word of the protocol, as in `PX`.
     #[must_use]
-    pub fn word(mut self, word: &'static str) -> Self {
-        let word = Bytes::from_static(word.as_bytes());
-        self.arguments.push(Value::Bytes(word));
-        self
+    pub fn word(self, word: &'static str) -> Self {
+        self.with(Value::Bytes(Bytes::from_static(word.as_bytes())))
     }
 
     /// Adds bytes, not copied.
     #[must_use]
-    pub fn bytes(mut self, bytes: Bytes) -> Self {
-        self.arguments.push(Value::Bytes(bytes));
-        self
+    pub fn bytes(self, bytes: Bytes) -> Self {
+        self.with(Value::Bytes(bytes))
     }
 
     /// Adds a number.
     #[must_use]
-    pub fn number(mut self, number: i64) -> Self {
-        self.arguments.push(Value::Integer(number));
+    pub fn number(self, number: i64) -> Self {
+        self.with(Value::Integer(number))
+    }
+
+    fn with(mut self, argument: Value) -> Self {
+        if let Kind::Other { arguments, .. } = &mut self.0 {
+            arguments.push(argument);
+        }
         self
     }
 
-    pub(super) fn parts(&self) -> (CustomCommand, Vec<Value>) {
-        let command = CustomCommand::new_static(self.name, ClusterHash::FirstKey, false);
-        (command, self.arguments.clone())
+    /// Hands the command to the library and waits for what comes back: the answer from a client,
+    /// a mere word from a pipeline.
+    pub(super) async fn issue<C: KeysInterface>(&self, client: &C) -> Result<Value, Error> {
+        match &self.0 {
+            Kind::Get(key) => client.get(key.clone()).await,
+            Kind::Increment(key, delta) => client.incr_by(key.clone(), *delta).await,
+            Kind::Set {
+                key,
+                value,
+                life,
+                only_new,
+            } => {
+                let expiration = match life {
+                    FredLife::Clear => None,
+                    FredLife::Keep => Some(Expiration::KEEPTTL),
+                    FredLife::Millis(millis) => Some(Expiration::PX(*millis)),
+                };
+                let options = only_new.then_some(SetOptions::NX);
+                let value = Value::Bytes(value.clone());
+                client
+                    .set(key.clone(), value, expiration, options, false)
+                    .await
+            }
+            Kind::Other { name, arguments } => {
+                let command = CustomCommand::new_static(name, ClusterHash::FirstKey, false);
+                client.custom(command, arguments.clone()).await
+            }
+        }
+    }
+
+    /// Adds the command to a pipeline.
+    pub(super) async fn queue<C>(&self, pipeline: &Pipeline<C>) -> Result<(), Error>
+    where
+        C: ClientLike + KeysInterface,
+    {
+        self.issue(pipeline).await.map(|_| ())
     }
 }
 
@@ -74,26 +159,6 @@ pub enum FredReply {
 }
 
 impl FredReply {
-    pub(super) fn of_frame(frame: Resp3Frame) -> Result<Self, RedisFault> {
-        Ok(match frame {
-            Resp3Frame::Null => FredReply::Nil,
-            Resp3Frame::Number { data, .. } => FredReply::Integer(data),
-            Resp3Frame::BlobString { data, .. }
-            | Resp3Frame::SimpleString { data, .. }
-            | Resp3Frame::VerbatimString { data, .. } => FredReply::Bytes(owned(data)),
-            Resp3Frame::SimpleError { data, .. } => return Err(line_fault(&data)),
-            Resp3Frame::BlobError { data, .. } => {
-                return Err(line_fault(&String::from_utf8_lossy(&data)));
-            }
-            Resp3Frame::Array { data, .. } | Resp3Frame::Push { data, .. } => {
-                let parts: Result<_, RedisFault> =
-                    data.into_iter().map(FredReply::of_frame).collect();
-                FredReply::List(parts?)
-            }
-            _ => return Err(RedisFault::protocol("an answer of an unknown shape")),
-        })
-    }
-
     pub(super) fn of_value(value: Value) -> Result<Self, RedisFault> {
         Ok(match value {
             Value::Null => FredReply::Nil,

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-pub use command::{FredCommand, FredReply};
+pub use command::{FredCommand, FredLife, FredReply};
 
 use crate::connect_error::ConnectError;
 use crate::fault::{FaultKind, RedisFault};

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infra_core::BoxFuture;
-use infra_redis::{Effect, FredCommand, FredConnection, FredReply};
+use infra_redis::{Effect, FredCommand, FredConnection, FredLife, FredReply};
 
 use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
@@ -106,7 +106,7 @@ impl StateDriver for FredDriver {
     }
 
     fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
-        let get = FredCommand::new("GET").text(key);
+        let get = FredCommand::get(key);
         Box::pin(async move { reply::bytes(self.read(get, limit).await?) })
     }
 
@@ -116,7 +116,7 @@ impl StateDriver for FredDriver {
         limit: Duration,
     ) -> DriverResult<'a, Option<DriverEntry>> {
         Box::pin(async move {
-            let both = ["GET", "PTTL"].map(|name| FredCommand::new(name).text(key));
+            let both = [FredCommand::get(key), FredCommand::new("PTTL").text(key)];
             let replies = self.connection.pipeline(&both, Effect::Read, limit).await?;
             let [value, ttl] = <[FredReply; 2]>::try_from(replies)
                 .map_err(|_| reply::unexpected("a value and its time to live"))?;
@@ -163,7 +163,7 @@ impl StateDriver for FredDriver {
         expiry: Expiry,
         limit: Duration,
     ) -> DriverResult<'a, ()> {
-        let set = set_command(key, value, expiry);
+        let set = set_command(key, value, expiry, false);
         Box::pin(async move { self.write(set, limit).await.map(|_| ()) })
     }
 
@@ -176,7 +176,7 @@ impl StateDriver for FredDriver {
         Box::pin(async move {
             let sets = entries
                 .iter()
-                .map(|(key, value)| set_command(key, value.clone(), expiry));
+                .map(|(key, value)| set_command(key, value.clone(), expiry, false));
             // Only SETs, which fail when they are queued or not at all: nothing or everything.
             self.connection.transaction(sets.collect(), limit).await?;
             Ok(())
@@ -195,7 +195,7 @@ impl StateDriver for FredDriver {
                 Expiry::Keep => Expiry::Clear,
                 other => other,
             };
-            let set = set_command(key, value, expiry).word("NX");
+            let set = set_command(key, value, expiry, true);
             let reply = self.write(set, limit).await?;
             Ok(reply != FredReply::Nil)
         })
@@ -220,7 +220,7 @@ impl StateDriver for FredDriver {
     }
 
     fn increment<'a>(&'a self, key: &'a str, delta: i64, limit: Duration) -> DriverResult<'a, i64> {
-        let increment = FredCommand::new("INCRBY").text(key).number(delta);
+        let increment = FredCommand::increment(key, delta);
         Box::pin(async move { reply::integer(&self.write(increment, limit).await?) })
     }
 
@@ -313,13 +313,13 @@ fn millis(ttl: TtlMillis) -> i64 {
     i64::try_from(ttl.get()).unwrap_or(i64::MAX)
 }
 
-fn set_command(key: &str, value: Bytes, expiry: Expiry) -> FredCommand {
-    let set = FredCommand::new("SET").text(key).bytes(value);
-    match expiry {
-        Expiry::Clear => set,
-        Expiry::Keep => set.word("KEEPTTL"),
-        Expiry::After(ttl) => set.word("PX").number(millis(ttl)),
-    }
+fn set_command(key: &str, value: Bytes, expiry: Expiry, only_new: bool) -> FredCommand {
+    let life = match expiry {
+        Expiry::Clear => FredLife::Clear,
+        Expiry::Keep => FredLife::Keep,
+        Expiry::After(ttl) => FredLife::Millis(millis(ttl)),
+    };
+    FredCommand::set(key, value, life, only_new)
 }
 
 /// One command for each chunk of keys; the last key is repeated until there are `least` in each.

@@ -45,7 +45,7 @@ fn creation(step: &Step<'_>) -> Option<FredCommand> {
                 Expiry::Keep => Expiry::Clear,
                 other => other,
             };
-            Some(set_command(step.key, value.clone(), expiry).word("NX"))
+            Some(set_command(step.key, value.clone(), expiry, true))
         }
         _ => None,
     }
