@@ -146,6 +146,7 @@ fn every_library_crate_has_its_layer() {
         "infra",
         "infra-bench",
         "infra-examples",
+        "infra-state-sqlite",
         "infra-tests",
         "xtask",
     ];
