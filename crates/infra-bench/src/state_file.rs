@@ -71,7 +71,7 @@ fn value() -> Vec<u8> {
 }
 
 fn writes(runtime: &Runtime, effort: Effort, store: &StateStore, folder: &TempDir) -> Vec<Row> {
-    let (few, many) = (effort.operations(2_000), effort.operations(32_000));
+    let (few, many) = (effort.operations(500), effort.operations(16_000));
     let ours = |callers, operations| ours(runtime, store, callers, operations);
     let row = |what: &str| Row::pair(AREA, what, "writes/s").note(DURABLE);
 
@@ -88,7 +88,7 @@ fn writes(runtime: &Runtime, effort: Effort, store: &StateStore, folder: &TempDi
     ];
     for (size, name) in pools {
         let pool = Pool::open(&folder.path().join(format!("pool{size}.sqlite")), size);
-        let operations = effort.operations(8_000);
+        let operations = effort.operations(3_000);
         let figures = turns(
             effort,
             || ours(CALLERS, many),
@@ -149,7 +149,7 @@ fn bare(runtime: &Runtime, log: &Log, callers: usize, operations: usize) -> f64 
 
 /// The slowest hundredth of writes by 64 callers, in milliseconds.
 fn commit_p99(runtime: &Runtime, effort: Effort, store: &StateStore) -> Row {
-    let operations = effort.operations(32_000);
+    let operations = effort.operations(16_000);
     let p99: Vec<f64> = (0..effort.rounds())
         .map(|_| {
             let taken: Arc<Mutex<Vec<f64>>> = Arc::default();
@@ -188,7 +188,7 @@ fn commit_p99(runtime: &Runtime, effort: Effort, store: &StateStore) -> Row {
 /// The longest time for which a task that wants to run every millisecond did not, while 64 callers
 /// write: what a runtime thread that waits for the disk would show.
 fn longest_gap(runtime: &Runtime, effort: Effort, store: &StateStore) -> Row {
-    let operations = effort.operations(32_000);
+    let operations = effort.operations(16_000);
     let gaps: Vec<f64> = (0..effort.rounds())
         .map(|_| {
             let (stop, stopped) = oneshot::channel::<()>();
