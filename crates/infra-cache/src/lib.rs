@@ -90,7 +90,7 @@
 //! | backend | made by | shared | tells what changes |
 //! |---|---|---|---|
 //! | `memory` | [`CacheStore::memory`] | no | need not |
-//! | `redis`, `elasticache` | [`create_cache_store`] (feature `redis`) | yes | where the driver can watch |
+//! | `redis`, `elasticache` | [`create_cache_store`] (feature `redis`) | yes | yes |
 //! | any [`StateStore`](infra_state::StateStore) | [`CacheStore::over`] | as the store | where its driver can watch |
 //!
 //! # What the store holds
