@@ -74,11 +74,6 @@ impl Receiver {
         Receiver::listen(TcpListener::bind("127.0.0.1:0").unwrap(), plain)
     }
 
-    /// On a port that was free a moment ago.
-    pub fn start_at(port: u16) -> Self {
-        Receiver::listen(TcpListener::bind(("127.0.0.1", port)).unwrap(), plain)
-    }
-
     pub fn listen(
         listener: TcpListener,
         wrap: impl Fn(TcpStream) -> Box<dyn Connection> + Send + 'static,

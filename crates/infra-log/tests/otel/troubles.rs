@@ -1,7 +1,7 @@
 //! A receiver that refuses, hangs, cuts, is not there, or comes back: the program goes on, and
 //! what is lost is counted.
 
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use infra_log::{ErrorKind, LogHandle, Output};
@@ -9,20 +9,34 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceResponse,
 };
 use prost::Message;
+use socket2::{Domain, Socket, Type};
 use tracing::{info, info_span};
 
-use super::receiver::{Behaviour, Receiver, SOON, body, until};
+use super::receiver::{Behaviour, Receiver, SOON, body, plain, until};
 use super::{Buffer, collector, json, logged};
 
 const SHORT: Duration = Duration::from_millis(200);
 
-/// A port that nobody listens at.
-fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+/// A port that is ours and refuses connections, until somebody listens.
+struct Refusing(Socket);
+
+impl Refusing {
+    fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        Refusing(socket)
+    }
+
+    fn port(&self) -> u16 {
+        let address = self.0.local_addr().unwrap();
+        address.as_socket().unwrap().port()
+    }
+
+    fn listen(self) -> Receiver {
+        self.0.listen(64).unwrap();
+        Receiver::listen(self.0.into(), plain)
+    }
 }
 
 /// Logs so many events; none of them may wait.
@@ -41,14 +55,14 @@ fn count(lines: &str, message: &str) -> usize {
 
 #[test]
 fn nobody_listens_and_later_somebody_does() {
-    let port = closed_port();
-    let settings = collector(&format!("http://127.0.0.1:{port}")).timeout(SHORT);
+    let port = Refusing::new();
+    let settings = collector(&format!("http://127.0.0.1:{}", port.port())).timeout(SHORT);
     let lines = logged(json(), settings, |handle| {
         log(10);
         assert_lost(handle, 10);
         log(5);
         assert_lost(handle, 15);
-        let receiver = Receiver::start_at(port);
+        let receiver = port.listen();
         info!("after");
         until("arrived", || handle.otel_stats().sent == 1);
         assert_eq!(body(&receiver.logs()[0].1), "after");
@@ -196,15 +210,15 @@ fn order_is_kept_and_many_batches_lose_nothing() {
 /// The one test that sets up the log of the process, so that the exporter's thread has it too.
 #[test]
 fn trap_19_telemetry_of_the_exporter_does_not_loop() {
-    let port = closed_port();
+    let port = Refusing::new();
     let buffer = Buffer::default();
     let settings = json().level("trace".parse().unwrap());
     let settings = settings.output(Output::Custom(Box::new(buffer.clone())));
-    let collector = collector(&format!("http://localhost:{port}")).timeout(SHORT);
+    let collector = collector(&format!("http://localhost:{}", port.port())).timeout(SHORT);
     let handle = infra_log::init(settings.otel(collector)).unwrap();
     info!("lost");
     until("lost", || handle.otel_stats().lost() >= 1);
-    let receiver = Receiver::start_at(port);
+    let receiver = port.listen();
     log(3);
     handle.flush(SOON).unwrap();
     // Were something of an export sent itself, the next batch would be about it, and so on.
@@ -250,7 +264,7 @@ fn a_collector_behind_https_is_reached_and_must_be_trusted() {
         .with_single_cert(vec![certificate], key)
         .unwrap();
     let config = std::sync::Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let receiver = Receiver::listen(listener, move |stream| {
         stream.set_read_timeout(Some(SOON)).unwrap();
         let session = rustls::ServerConnection::new(config.clone()).unwrap();
