@@ -17,6 +17,8 @@ use infra_state::{
 };
 use infra_tests::servers::{RedisConfig, RedisServer, shared_redis_url, unique_name};
 
+#[path = "over_redis/changing.rs"]
+mod changing;
 #[path = "over_redis/errors.rs"]
 mod errors;
 #[path = "over_redis/outage.rs"]

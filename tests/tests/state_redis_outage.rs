@@ -11,6 +11,8 @@
 use infra_redis::Connection;
 use infra_state::RedisDriver as Driver;
 
+#[path = "over_redis/changing.rs"]
+mod changing;
 #[path = "over_redis/outage.rs"]
 mod outage;
 

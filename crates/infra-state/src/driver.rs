@@ -11,6 +11,7 @@ use infra_core::{BoxFuture, Class, Classify, Outcome};
 
 use crate::capabilities::{Capabilities, Versions};
 use crate::error::ErrorKind;
+use crate::signal::StateSignals;
 use crate::step::Step;
 use crate::ttl::TtlState;
 use crate::version::VersionToken;
@@ -194,6 +195,17 @@ pub trait StateDriver: Send + Sync + 'static {
     /// [`StateStore::driver_as`](crate::StateStore::driver_as). `None` where nobody needs that.
     fn as_any(&self) -> Option<&dyn Any> {
         None
+    }
+
+    /// What the backend tells unasked, from now on; nothing unless replaced.
+    fn signals(&self) -> StateSignals {
+        StateSignals::none()
+    }
+
+    /// What is known of the backend that can cost data, a line each for a person; nothing unless
+    /// replaced.
+    fn risks(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Asks for a sign of life.

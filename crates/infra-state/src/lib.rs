@@ -114,6 +114,7 @@ mod redis;
 #[cfg(any(feature = "redis", feature = "fred"))]
 mod redis_common;
 mod scan;
+mod signal;
 mod step;
 mod store;
 mod ttl;
@@ -137,6 +138,7 @@ pub use memory::{MemoryDriver, MemoryOptions};
 #[cfg(feature = "redis")]
 pub use redis::RedisDriver;
 pub use scan::ScanStream;
+pub use signal::{SignalSender, StateSignal, StateSignals};
 pub use step::{Action, Expect, Step};
 pub use store::{
     StateOptions, StateStore, StoreOptions, Transaction, UpdateError, create_state_store,

@@ -95,7 +95,7 @@ async fn s58_missing_rights_are_permission() {
 }
 
 #[tokio::test]
-async fn s58_cluster_without_slots_is_unavailable_and_two_slots_are_unsupported() {
+async fn s38_cluster_without_slots_is_unavailable_and_two_slots_are_cross_slot() {
     let server = RedisServer::start(RedisConfig::new().line("cluster-enabled yes"));
     let store = connect(&server.url(), 5 * SECOND).await.unwrap();
     let error = store.get::<i64>("k").await.unwrap_err();
@@ -107,8 +107,12 @@ async fn s58_cluster_without_slots_is_unavailable_and_two_slots_are_unsupported(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let error = store.delete_many(&["a", "b"]).await.unwrap_err();
-    check(&error, ErrorKind::Unsupported, Class::Permanent);
+    check(&error, ErrorKind::CrossSlot, Class::Permanent);
     assert!(error.to_string().contains("CROSSSLOT"), "{error}");
+    let both = store.transaction().set("a", &1).set("b", &2).commit().await;
+    let error = both.unwrap_err();
+    check(&error, ErrorKind::CrossSlot, Class::Permanent);
+    assert!(!store.exists("a").await.unwrap());
 }
 
 #[tokio::test]

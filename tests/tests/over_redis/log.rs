@@ -34,7 +34,7 @@ async fn lost_and_restored_are_logged_once_each() {
     let messages = Messages::default();
     let subscriber = tracing_subscriber::registry().with(messages.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
-    let mut server = RedisServer::start(RedisConfig::new());
+    let mut server = RedisServer::start(RedisConfig::new().append_only());
     let limit = Duration::from_millis(100);
     let options = StateOptions::new()
         .url(server.url())

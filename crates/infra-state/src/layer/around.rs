@@ -11,6 +11,7 @@ use crate::capabilities::Capabilities;
 use crate::driver::{
     DriverEntry, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
+use crate::signal::StateSignals;
 use crate::step::Step;
 use crate::ttl::TtlState;
 use crate::version::VersionToken;
@@ -75,6 +76,14 @@ impl<A: Around> StateDriver for Surrounded<A> {
 
     fn scan_repeats_keys(&self) -> bool {
         self.inner.scan_repeats_keys()
+    }
+
+    fn signals(&self) -> StateSignals {
+        self.inner.signals()
+    }
+
+    fn risks(&self) -> Vec<String> {
+        self.inner.risks()
     }
 
     each_call!(surround);

@@ -10,6 +10,7 @@ use crate::capabilities::Capabilities;
 use crate::driver::{
     DriverEntry, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
+use crate::signal::StateSignals;
 use crate::step::Step;
 use crate::ttl::TtlState;
 use crate::version::VersionToken;
@@ -89,6 +90,16 @@ pub trait Forward: Send + Sync + 'static {
         self.inner().scan_repeats_keys()
     }
 
+    /// As [`StateDriver::signals`]; those of the inner driver unless replaced.
+    fn signals(&self) -> StateSignals {
+        self.inner().signals()
+    }
+
+    /// As [`StateDriver::risks`]; those of the inner driver unless replaced.
+    fn risks(&self) -> Vec<String> {
+        self.inner().risks()
+    }
+
     each_call!(pass_on);
 
     /// As [`StateDriver::close`]; passed on unless replaced.
@@ -112,6 +123,14 @@ impl<T: Forward> StateDriver for T {
 
     fn scan_repeats_keys(&self) -> bool {
         Forward::scan_repeats_keys(self)
+    }
+
+    fn signals(&self) -> StateSignals {
+        Forward::signals(self)
+    }
+
+    fn risks(&self) -> Vec<String> {
+        Forward::risks(self)
     }
 
     each_call!(as_driver);

@@ -12,10 +12,15 @@
 //! | `transact` | one script; of one key `SET NX`, `SET IFEQ` where the server has it, or a script |
 //! | `watch` | a connection of its own with `CLIENT TRACKING ON BCAST PREFIX` |
 //!
+//! A driver that connected by itself keeps a marker under `~instance`, one key for the whole
+//! server, by which it notices a server that came back empty; scans leave it out.
+//!
 //! Needs Redis 6.0 or newer, or Valkey (`KEEPTTL`). One server: in a cluster, keys of two slots in
 //! one call are the error `CROSSSLOT`, and keys of another node `MOVED`.
 
+mod monitor;
 mod reply;
+mod risks;
 mod scan;
 mod transact;
 
@@ -26,11 +31,13 @@ use infra_core::BoxFuture;
 use infra_redis::redis::{Cmd, Pipeline, cmd, pipe};
 use infra_redis::{Connection, Decimal, Effect, Transaction, Value};
 
+use self::monitor::Monitor;
 use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::redis_common::{CHUNK, MAX_STEPS, MAX_VALUE_BYTES, Watches, connection_options};
+use crate::signal::StateSignals;
 use crate::step::Step;
 use crate::store::StateOptions;
 use crate::ttl::TtlState;
@@ -46,6 +53,7 @@ pub struct RedisDriver {
     connection: Connection,
     native: transact::Native,
     watches: Watches,
+    monitor: Monitor,
 }
 
 impl RedisDriver {
@@ -55,15 +63,19 @@ impl RedisDriver {
     /// A URL that cannot be used; and what stands in the way of the connection.
     pub async fn connect(options: &StateOptions) -> Result<Self, DriverError> {
         let options = connection_options(options)?;
-        Ok(RedisDriver::over(Connection::connect(options).await?))
+        let mut driver = RedisDriver::over(Connection::connect(options).await?);
+        driver.monitor = Monitor::start(&driver.connection);
+        Ok(driver)
     }
 
-    /// A driver over a connection that others may use too; closing the store closes it.
+    /// A driver over a connection that others may use too; closing the store closes it. It tells
+    /// no signals and no risks.
     pub fn over(connection: Connection) -> Self {
         RedisDriver {
             connection,
             native: transact::Native::default(),
             watches: Watches::new(),
+            monitor: Monitor::idle(),
         }
     }
 
@@ -308,12 +320,21 @@ impl StateDriver for RedisDriver {
         Box::pin(self.watches.start(options, prefix, limit))
     }
 
+    fn signals(&self) -> StateSignals {
+        self.monitor.signals()
+    }
+
+    fn risks(&self) -> Vec<String> {
+        self.monitor.risks()
+    }
+
     fn ping(&self, limit: Duration) -> DriverResult<'_, ()> {
         Box::pin(async move { Ok(self.connection.ping(limit).await?) })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         self.watches.close();
+        self.monitor.close();
         self.connection.close();
         Box::pin(std::future::ready(()))
     }

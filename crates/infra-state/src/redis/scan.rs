@@ -3,6 +3,7 @@
 use infra_redis::Value;
 use infra_redis::redis::{Cmd, cmd};
 
+use super::monitor::MARKER;
 use super::reply;
 use crate::driver::{DriverError, ScanCursor, ScanPage};
 use crate::redis_common::{SCAN_COUNT, pattern};
@@ -17,7 +18,7 @@ pub(super) fn command(prefix: &str, cursor: Option<&ScanCursor>) -> Cmd {
     scan
 }
 
-/// Keys that are not UTF-8 have no name here and are left out.
+/// Keys that are not UTF-8 have no name here and are left out, as is the driver's own.
 pub(super) fn page(answer: Value) -> Result<ScanPage, DriverError> {
     let mut parts = reply::list(answer)?.into_iter();
     let (Some(cursor), Some(keys)) = (parts.next(), parts.next()) else {
@@ -27,8 +28,9 @@ pub(super) fn page(answer: Value) -> Result<ScanPage, DriverError> {
     let mut names = Vec::new();
     for key in reply::list(keys)? {
         let key = reply::bytes(key)?.unwrap_or_default();
-        if let Ok(name) = String::from_utf8(key.into()) {
-            names.push(name);
+        match String::from_utf8(key.into()) {
+            Ok(name) if name != MARKER => names.push(name),
+            _ => {}
         }
     }
     let next = match &cursor[..] {

@@ -48,7 +48,8 @@ fn kind_of(fault: &RedisFault) -> ErrorKind {
         FaultKind::Readonly => ErrorKind::Readonly,
         FaultKind::OutOfMemory => ErrorKind::Capacity,
         FaultKind::Busy | FaultKind::Loading => ErrorKind::Busy,
-        FaultKind::CrossSlot | FaultKind::Cluster => ErrorKind::Unsupported,
+        FaultKind::CrossSlot => ErrorKind::CrossSlot,
+        FaultKind::Cluster => ErrorKind::Unsupported,
         _ => ErrorKind::Backend,
     }
 }

@@ -27,6 +27,7 @@ use crate::key::Namespace;
 use crate::layer::Layers;
 use crate::memory::MemoryOptions;
 use crate::scan::ScanStream;
+use crate::signal::StateSignals;
 
 pub use connect::create_state_store;
 pub use options::{StateOptions, StoreOptions};
@@ -197,6 +198,18 @@ impl StateStore {
         self.shared.backend
     }
 
+    /// What the backend tells unasked, from now on: connections that are lost and restored, and a
+    /// server that came back without its data. Ends at once where the backend tells nothing.
+    pub fn signals(&self) -> StateSignals {
+        self.shared.driver.signals()
+    }
+
+    /// What is known of the backend that can cost data, a line each for a person: a Redis server
+    /// that evicts keys, or keeps no copy on disk. Also a detail of the health check.
+    pub fn risks(&self) -> Vec<String> {
+        self.shared.driver.risks()
+    }
+
     /// Asks the backend for a sign of life.
     ///
     /// # Errors
@@ -362,7 +375,10 @@ impl HealthCheck for StateStore {
         Box::pin(async {
             let asked = Instant::now();
             let health = match self.ping().await {
-                Ok(()) => Health::up(),
+                Ok(()) => match self.risks() {
+                    risks if risks.is_empty() => Health::up(),
+                    risks => Health::up().detail(risks.join("; ")),
+                },
                 Err(error) => Health::down(error.to_string()),
             };
             health.latency(asked.elapsed())

@@ -1,5 +1,7 @@
 //! The state store beside the raw client, and beside a bare map.
 
+mod swap;
+
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -164,6 +166,8 @@ fn on_redis(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {
             rows.push(row.of(&figures));
         }
     }
+    rows.extend(swap::share(runtime, effort, url, &store));
+    rows.extend(swap::run(runtime, effort, url, &store, &peers[1].1));
     rows
 }
 

@@ -1,0 +1,193 @@
+//! Watches over a server: is it the one with our data, and can it lose them?
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use infra_core::context::spawn_detached;
+use infra_redis::{Connection, Effect, LinkStatus, RedisFault, Value};
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+use super::risks::risks;
+use crate::random;
+use crate::signal::{SignalSender, StateSignal, StateSignals};
+
+/// Names the server's data. Where it is missing after an outage, so is all the rest.
+pub(super) const MARKER: &str = "~instance";
+/// For each question; an answer that does not come is asked for at the next connection.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Follows a connection until it is dropped.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    found: Arc<Found>,
+    closing: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    signals: Mutex<Option<SignalSender>>,
+    risks: Mutex<Vec<String>>,
+}
+
+impl Monitor {
+    /// Follows nothing.
+    pub(super) fn idle() -> Self {
+        Monitor {
+            found: Arc::default(),
+            closing: watch::Sender::new(false),
+        }
+    }
+
+    pub(super) fn start(connection: &Connection) -> Self {
+        let monitor = Monitor::idle();
+        let sender = SignalSender::new();
+        *lock(&monitor.found.signals) = Some(sender.clone());
+        let following = Following {
+            connection: connection.clone(),
+            found: monitor.found.clone(),
+            sender,
+            marker: None,
+            outage: false,
+        };
+        let mut closed = monitor.closing.subscribe();
+        spawn_detached(async move {
+            tokio::select! {
+                () = following.run() => {}
+                _ = closed.wait_for(|closed| *closed) => {}
+            }
+        });
+        monitor
+    }
+
+    pub(super) fn close(&self) {
+        self.closing.send_replace(true);
+        lock(&self.found.signals).take();
+    }
+
+    pub(super) fn signals(&self) -> StateSignals {
+        let signals = lock(&self.found.signals);
+        signals
+            .as_ref()
+            .map_or_else(StateSignals::none, SignalSender::subscribe)
+    }
+
+    pub(super) fn risks(&self) -> Vec<String> {
+        lock(&self.found.risks).clone()
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Following {
+    connection: Connection,
+    found: Arc<Found>,
+    sender: SignalSender,
+    marker: Option<Vec<u8>>,
+    outage: bool,
+}
+
+impl Following {
+    async fn run(mut self) {
+        let mut link = self.connection.watch();
+        let mut status = self.connection.status();
+        loop {
+            match status {
+                LinkStatus::Up => self.is_up().await,
+                LinkStatus::Down { reason } => self.is_down(reason),
+                LinkStatus::Closed => return,
+                _ => {}
+            }
+            match link.changed().await {
+                Some(changed) => status = changed,
+                None => return,
+            }
+        }
+    }
+
+    fn is_down(&mut self, reason: String) {
+        if !self.outage {
+            self.outage = true;
+            self.sender.send(StateSignal::Lost { reason });
+        }
+    }
+
+    async fn is_up(&mut self) {
+        if std::mem::take(&mut self.outage) {
+            self.sender.send(StateSignal::Restored);
+        }
+        if let Err(fault) = self.look_for_marker().await {
+            debug!(backend = "redis", %fault, "cannot tell whether the server kept its data");
+        }
+        if let Err(fault) = self.look_for_risks().await {
+            debug!(backend = "redis", %fault, "cannot tell whether the server may lose data");
+        }
+    }
+
+    async fn look_for_marker(&mut self) -> Result<(), RedisFault> {
+        let found = self.marker().await?;
+        let current = match &found {
+            Some(marker) => marker.clone(),
+            None => self.mark().await?,
+        };
+        let before = self.marker.replace(current.clone());
+        let reason = match (before, found) {
+            (Some(_), None) => "the server came back empty",
+            (Some(before), Some(_)) if before != current => "the server came back with other data",
+            _ => return Ok(()),
+        };
+        let url = self.connection.options().url();
+        warn!(backend = "redis", %url, reason, "all that was stored before is gone");
+        self.sender.send(StateSignal::Reset {
+            reason: reason.to_owned(),
+        });
+        Ok(())
+    }
+
+    async fn marker(&self) -> Result<Option<Vec<u8>>, RedisFault> {
+        let get = [&b"GET"[..], MARKER.as_bytes()];
+        match self.connection.send(&get, Effect::Read, LIMIT).await? {
+            Value::Bytes(marker) => Ok(Some(marker)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Another process may be faster: what is there then counts.
+    async fn mark(&self) -> Result<Vec<u8>, RedisFault> {
+        let marker = format!("{:016x}{:016x}", random::number(), random::number());
+        let set = [
+            &b"SET"[..],
+            MARKER.as_bytes(),
+            marker.as_bytes(),
+            &b"NX"[..],
+        ];
+        self.connection.send(&set, Effect::Write, LIMIT).await?;
+        Ok(self.marker().await?.unwrap_or_else(|| marker.into()))
+    }
+
+    async fn look_for_risks(&mut self) -> Result<(), RedisFault> {
+        let mut text = String::new();
+        for section in [&b"memory"[..], b"persistence"] {
+            let info = [&b"INFO"[..], section];
+            if let Value::Bytes(answer) = self.connection.send(&info, Effect::Read, LIMIT).await? {
+                text.push_str(&String::from_utf8_lossy(&answer));
+            }
+        }
+        let risks = risks(&text);
+        let mut known = lock(&self.found.risks);
+        let url = self.connection.options().url();
+        for risk in risks.iter().filter(|risk| !known.contains(risk)) {
+            warn!(backend = "redis", %url, %risk, "stored values may be lost");
+        }
+        *known = risks;
+        Ok(())
+    }
+}
