@@ -9,8 +9,8 @@
 //! - `load`: load made of tasks.
 //! - `report`: the tables as text and Markdown, and the plot.
 //! - `machine`: what the figures were measured on.
-//! - one module per area: `state` (with `state_fred`), `state_file`, `cache`, `events`,
-//!   `resilience`, `graph`, `log`, `config`, `build`;
+//! - one module per area: `state` (with `state_fred`), `state_memory`, `state_file`, `cache`,
+//!   `events`, `resilience`, `graph`, `log`, `config`, `build`;
 //! - `facts`: what is not measured but right or wrong: scenarios run on ours and on the peers.
 
 mod build;
@@ -28,6 +28,7 @@ mod resilience;
 mod state;
 mod state_file;
 mod state_fred;
+mod state_memory;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,7 +38,8 @@ use infra_log::{Format, LogSettings, Output};
 use infra_tests::servers;
 use tokio::runtime::Builder;
 
-const AREAS: [&str; 10] = [
+const AREAS: [&str; 11] = [
+    "state-memory",
     "state",
     "state-file",
     "cache",
@@ -119,6 +121,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let (mut rows, mut facts) = (Vec::new(), Vec::new());
     for area in &arguments.areas {
         let measured: Vec<Row> = match area.as_str() {
+            "state-memory" => state_memory::run(&runtime, effort),
             "state" => {
                 let mut rows = state::run(&runtime, effort, &redis_url);
                 rows.extend(state_fred::run(&runtime, effort, &redis_url));

@@ -1,10 +1,7 @@
-//! The state store beside the raw client, and beside a bare map.
+//! The state store beside the raw client.
 
 mod swap;
 
-use std::sync::Arc;
-
-use dashmap::DashMap;
 use infra_state::StateStore;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, IntoConnectionInfo};
@@ -45,89 +42,13 @@ impl Position {
     }
 }
 
-/// Both comparisons; the Redis one on the server at `redis_url`.
+/// On the server at `redis_url`.
 pub(crate) fn run(runtime: &Runtime, effort: Effort, redis_url: &str) -> Vec<Row> {
-    let mut rows = memory(runtime, effort);
-    rows.extend(on_redis(runtime, effort, redis_url));
-    rows
+    on_redis(runtime, effort, redis_url)
 }
 
 pub(crate) fn key(task: usize, operation: usize) -> String {
     format!("bench:{}", (task * 31 + operation) % KEYS)
-}
-
-fn memory(runtime: &Runtime, effort: Effort) -> Vec<Row> {
-    let operations = effort.operations(400_000);
-    let store = runtime.block_on(async { StateStore::memory() });
-    let map: Arc<DashMap<String, Vec<u8>>> = Arc::default();
-    let value = Position::example();
-
-    let set = turns(
-        effort,
-        || {
-            let (store, value) = (store.clone(), value.clone());
-            per_second(operations, || {
-                in_tasks(runtime, 2, operations, move |task, n| {
-                    let (store, value) = (store.clone(), value.clone());
-                    async move { store.set(&key(task, n), &value).await.is_ok() }
-                })
-            })
-        },
-        || {
-            let (map, value) = (map.clone(), value.clone());
-            per_second(operations, || {
-                in_tasks(runtime, 2, operations, move |task, n| {
-                    let (map, value) = (map.clone(), value.clone());
-                    async move {
-                        let bytes = serde_json::to_vec(&value).unwrap_or_default();
-                        map.insert(key(task, n), bytes);
-                        true
-                    }
-                })
-            })
-        },
-    );
-    let get = turns(
-        effort,
-        || {
-            let store = store.clone();
-            per_second(operations, || {
-                in_tasks(runtime, 2, operations, move |task, n| {
-                    let store = store.clone();
-                    async move {
-                        store
-                            .get::<Position>(&key(task, n))
-                            .await
-                            .is_ok_and(|v| v.is_some())
-                    }
-                })
-            })
-        },
-        || {
-            let map = map.clone();
-            per_second(operations, || {
-                in_tasks(runtime, 2, operations, move |task, n| {
-                    let map = map.clone();
-                    async move {
-                        map.get(&key(task, n))
-                            .and_then(|bytes| serde_json::from_slice::<Position>(&bytes).ok())
-                            .is_some()
-                    }
-                })
-            })
-        },
-    );
-    let row = |what, figures: &[(f64, f64)]| {
-        Row::pair(AREA, what, "op/s")
-            .against("dashmap, same encoding")
-            .goal(Goal::AtLeast(0.5))
-            .note("JSON of 200 bytes, 1,000 keys")
-            .of(figures)
-    };
-    vec![
-        row("memory set, 2 threads", &set),
-        row("memory get, 2 threads", &get),
-    ]
 }
 
 fn on_redis(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {

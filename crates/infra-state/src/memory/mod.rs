@@ -121,7 +121,7 @@ impl Map {
     }
 
     /// Tells those who watch; not under the lock of a shard.
-    fn report<'k>(&self, expired: &[Arc<str>], changed: impl IntoIterator<Item = &'k str>) {
+    fn report<'k>(&self, expired: &[Box<str>], changed: impl IntoIterator<Item = &'k str>) {
         for key in expired {
             self.hub.changed(key);
         }

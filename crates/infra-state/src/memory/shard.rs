@@ -1,7 +1,6 @@
 //! One shard of the map: values, and their expiries in order.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use hashbrown::HashTable;
@@ -18,34 +17,30 @@ const REMOVED_IN_PASSING: usize = 4;
 /// Time is read only where a value with an expiry is concerned.
 pub(crate) struct Shard {
     table: HashTable<Entry>,
-    expiries: BTreeMap<(MonoTime, u64), Expiring>,
-    next_id: u64,
+    /// When an entry of which hash expires. Two entries may share both once in an age of the
+    /// universe; then one of them waits for a call on its key.
+    expiries: BTreeSet<(MonoTime, u64)>,
     /// Grows with every write of a value.
     revision: u64,
     /// Whether anybody may be watching, and what has expired since it was last asked.
     watched: bool,
-    expired: Vec<Arc<str>>,
+    expired: Vec<Box<str>>,
 }
 
 struct Entry {
     hash: u64,
-    key: Arc<str>,
+    key: Box<str>,
     value: Bytes,
     revision: u64,
-    expires: Option<(MonoTime, u64)>,
-}
-
-struct Expiring {
-    hash: u64,
-    key: Arc<str>,
+    /// [`MonoTime::NEVER`] for a value that stays.
+    expires: MonoTime,
 }
 
 impl Shard {
     pub(crate) fn new() -> Self {
         Shard {
             table: HashTable::new(),
-            expiries: BTreeMap::new(),
-            next_id: 0,
+            expiries: BTreeSet::new(),
             revision: 0,
             watched: false,
             expired: Vec::new(),
@@ -62,7 +57,7 @@ impl Shard {
     }
 
     /// The keys of values that were removed because they had expired.
-    pub(crate) fn take_expired(&mut self) -> Vec<Arc<str>> {
+    pub(crate) fn take_expired(&mut self) -> Vec<Box<str>> {
         std::mem::take(&mut self.expired)
     }
 
@@ -94,8 +89,8 @@ impl Shard {
         clock: &dyn Clock,
     ) {
         let at = match expiry {
-            Expiry::After(ttl) => Some(clock.now().plus(ttl.duration())),
-            Expiry::Clear | Expiry::Keep => None,
+            Expiry::After(ttl) => clock.now().plus(ttl.duration()),
+            Expiry::Clear | Expiry::Keep => MonoTime::NEVER,
         };
         let revision = self.next_revision();
         let Some(entry) = self.live(hash, key, clock) else {
@@ -104,9 +99,9 @@ impl Shard {
         };
         entry.value = value;
         entry.revision = revision;
-        let key = entry.key.clone();
         if expiry != Expiry::Keep {
-            self.set_expiry(hash, key, at);
+            let before = std::mem::replace(&mut entry.expires, at);
+            self.reschedule(hash, before, at);
         }
     }
 
@@ -142,7 +137,7 @@ impl Shard {
     ) -> Result<i64, DriverError> {
         let revision = self.next_revision();
         let Some(entry) = self.live(hash, key, clock) else {
-            self.insert(hash, key, Bytes::from(delta.to_string()), None);
+            self.insert(hash, key, Bytes::from(delta.to_string()), MonoTime::NEVER);
             return Ok(delta);
         };
         let after = integer::add(&entry.value, delta)?;
@@ -161,8 +156,9 @@ impl Shard {
         let Some(entry) = self.live(hash, key, clock) else {
             return false;
         };
-        let key = entry.key.clone();
-        self.set_expiry(hash, key, Some(clock.now().plus(ttl.duration())));
+        let at = clock.now().plus(ttl.duration());
+        let before = std::mem::replace(&mut entry.expires, at);
+        self.reschedule(hash, before, at);
         true
     }
 
@@ -170,20 +166,17 @@ impl Shard {
         let Some(entry) = self.live(hash, key, clock) else {
             return false;
         };
-        if entry.expires.is_none() {
-            return false;
-        }
-        let key = entry.key.clone();
-        self.set_expiry(hash, key, None);
-        true
+        let before = std::mem::replace(&mut entry.expires, MonoTime::NEVER);
+        self.reschedule(hash, before, MonoTime::NEVER);
+        before != MonoTime::NEVER
     }
 
     pub(crate) fn ttl(&mut self, hash: u64, key: &str, clock: &dyn Clock) -> TtlState {
         match self.live(hash, key, clock) {
             None => TtlState::Absent,
             Some(entry) => match entry.expires {
-                None => TtlState::NoExpiry,
-                Some((at, _)) => {
+                MonoTime::NEVER => TtlState::NoExpiry,
+                at => {
                     let left = at.since(clock.now());
                     let millis = left.as_nanos().div_ceil(1_000_000) as u64;
                     TtlState::Remaining(std::time::Duration::from_millis(millis))
@@ -198,7 +191,7 @@ impl Shard {
         self.table
             .iter()
             .filter(|entry| entry.key.starts_with(prefix))
-            .filter(|entry| entry.expires.is_none_or(|(at, _)| at > now))
+            .filter(|entry| entry.expires > now)
             .map(|entry| entry.key.to_string())
             .collect()
     }
@@ -210,18 +203,20 @@ impl Shard {
         }
         let now = clock.now();
         for _ in 0..limit {
-            match self.expiries.first_key_value() {
-                Some(((at, _), _)) if *at <= now => {}
+            match self.expiries.first() {
+                Some((at, _)) if *at <= now => {}
                 _ => return false,
             }
-            if let Some((_, expired)) = self.expiries.pop_first()
-                && let Ok(found) = self
-                    .table
-                    .find_entry(expired.hash, |entry| Arc::ptr_eq(&entry.key, &expired.key))
-            {
-                found.remove();
+            let Some((at, hash)) = self.expiries.pop_first() else {
+                return false;
+            };
+            let found = self
+                .table
+                .find_entry(hash, |entry| entry.expires == at && entry.hash == hash);
+            if let Ok(found) = found {
+                let (entry, _) = found.remove();
                 if self.watched {
-                    self.expired.push(expired.key);
+                    self.expired.push(entry.key);
                 }
             }
         }
@@ -246,17 +241,16 @@ impl Shard {
         let Ok(found) = self.table.find_entry(hash, |entry| *entry.key == *key) else {
             return None;
         };
-        match found.get().expires {
-            Some(expires) if expires.0 <= clock.now() => {
-                let (entry, _) = found.remove();
-                self.expiries.remove(&expires);
-                if self.watched {
-                    self.expired.push(entry.key);
-                }
-                None
-            }
-            _ => Some(found.into_mut()),
+        let expires = found.get().expires;
+        if expires == MonoTime::NEVER || expires > clock.now() {
+            return Some(found.into_mut());
         }
+        let (entry, _) = found.remove();
+        self.expiries.remove(&(expires, hash));
+        if self.watched {
+            self.expired.push(entry.key);
+        }
+        None
     }
 
     fn next_revision(&mut self) -> u64 {
@@ -264,43 +258,32 @@ impl Shard {
         self.revision
     }
 
-    fn insert(&mut self, hash: u64, key: &str, value: Bytes, at: Option<MonoTime>) {
-        let key: Arc<str> = key.into();
+    fn insert(&mut self, hash: u64, key: &str, value: Bytes, at: MonoTime) {
         let entry = Entry {
             hash,
-            key: key.clone(),
+            key: key.into(),
             value,
             revision: self.revision,
-            expires: None,
+            expires: at,
         };
         self.table.insert_unique(hash, entry, |entry| entry.hash);
-        if at.is_some() {
-            self.set_expiry(hash, key, at);
-        }
+        self.reschedule(hash, MonoTime::NEVER, at);
     }
 
     fn remove(&mut self, hash: u64, key: &str) {
         if let Ok(found) = self.table.find_entry(hash, |entry| *entry.key == *key) {
             let (entry, _) = found.remove();
-            if let Some(expires) = entry.expires {
-                self.expiries.remove(&expires);
-            }
+            self.reschedule(hash, entry.expires, MonoTime::NEVER);
         }
     }
 
-    /// Sets or removes the expiry of an entry that exists.
-    fn set_expiry(&mut self, hash: u64, key: Arc<str>, at: Option<MonoTime>) {
-        let Some(entry) = self.table.find_mut(hash, |entry| *entry.key == *key) else {
-            return;
-        };
-        if let Some(old) = entry.expires.take() {
-            self.expiries.remove(&old);
+    /// An entry that would have expired at one time expires at another.
+    fn reschedule(&mut self, hash: u64, before: MonoTime, after: MonoTime) {
+        if before != MonoTime::NEVER {
+            self.expiries.remove(&(before, hash));
         }
-        if let Some(at) = at {
-            self.next_id += 1;
-            let expires = (at, self.next_id);
-            entry.expires = Some(expires);
-            self.expiries.insert(expires, Expiring { hash, key });
+        if after != MonoTime::NEVER {
+            self.expiries.insert((after, hash));
         }
     }
 }
