@@ -1,5 +1,7 @@
 //! Integers as stored bytes.
 
+use bytes::Bytes;
+
 use crate::driver::DriverError;
 use crate::error::ErrorKind;
 
@@ -13,6 +15,11 @@ pub(crate) fn add(stored: &[u8], delta: i64) -> Result<i64, DriverError> {
         let message = "the sum leaves the range of a 64-bit integer";
         DriverError::new(ErrorKind::Overflow, message)
     })
+}
+
+/// The text of an integer in one allocation of its own size: memory keeps these bytes.
+pub(crate) fn text(number: i64) -> Bytes {
+    Bytes::copy_from_slice(itoa::Buffer::new().format(number).as_bytes())
 }
 
 /// The integer that these bytes are the decimal text of: no sign but `-`, no leading zeros, no
@@ -54,6 +61,7 @@ mod tests {
         for number in [0, 1, -1, 10, i64::MIN, i64::MAX] {
             let text = number.to_string();
             assert_eq!(canonical(text.as_bytes()), Some(number));
+            assert_eq!(super::text(number), text);
         }
     }
 }

@@ -100,7 +100,7 @@ impl Namespace {
                 "the key has {length} bytes with its namespace, {longest} are allowed"
             )));
         }
-        if key.chars().any(char::is_control) {
+        if has_control(key) {
             return Err(invalid("the key holds a control character".to_owned()));
         }
         if self.is_root() {
@@ -111,6 +111,12 @@ impl Namespace {
         joined.push_str(key);
         Ok(Cow::Owned(joined))
     }
+}
+
+/// Most keys are plain ASCII, for which a look at the bytes is enough.
+fn has_control(key: &str) -> bool {
+    let plain = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    !plain && key.chars().any(char::is_control)
 }
 
 fn invalid(message: String) -> DriverError {

@@ -98,7 +98,7 @@ impl<T: Transform> Transformed<T> {
             None => delta,
             Some(value) => integer::add(&value, delta)?,
         };
-        let value = self.transform.seal(key, Bytes::from(sum.to_string()))?;
+        let value = self.transform.seal(key, integer::text(sum))?;
         let steps = [Step {
             key,
             expect: Expect::Version(&version),

@@ -12,11 +12,11 @@ pub struct MemoryOptions {
 }
 
 impl MemoryOptions {
-    /// The system's clock, a sweep every 200 ms.
+    /// The system's clock, a sweep every 100 ms.
     pub fn new() -> Self {
         MemoryOptions {
             clock: SystemClock::shared(),
-            sweep_interval: Duration::from_millis(200),
+            sweep_interval: Duration::from_millis(100),
         }
     }
 

@@ -137,11 +137,11 @@ impl Shard {
     ) -> Result<i64, DriverError> {
         let revision = self.next_revision();
         let Some(entry) = self.live(hash, key, clock) else {
-            self.insert(hash, key, Bytes::from(delta.to_string()), MonoTime::NEVER);
+            self.insert(hash, key, integer::text(delta), MonoTime::NEVER);
             return Ok(delta);
         };
         let after = integer::add(&entry.value, delta)?;
-        entry.value = Bytes::from(after.to_string());
+        entry.value = integer::text(after);
         entry.revision = revision;
         Ok(after)
     }
