@@ -27,8 +27,9 @@
 //! - **Keys** are UTF-8, 1 to 1,024 bytes, without control characters. [`StateStore::namespaced`]
 //!   keeps the keys of one part of a program apart from all others.
 //! - **Values** are JSON text under the plain key, so other programs and `redis-cli` read and
-//!   write them too. Nothing, a stored `null` and no bytes are three things. `get_bytes` and
-//!   `set_bytes` bypass JSON. NaN and infinity are refused.
+//!   write them too; or MessagePack by option, see [`Encoding`]. Nothing, a stored `null` and no
+//!   bytes are three things. `get_bytes` and `set_bytes` take bytes as they are. NaN and infinity
+//!   are refused.
 //! - **Times to live** have milliseconds and are rounded up; zero is refused. An expired value is
 //!   invisible at once. `set` removes an expiry unless [`Ttl::Keep`] is given; `increment` keeps
 //!   it.
@@ -49,6 +50,35 @@
 //! - **A file** (`file:///path`, feature `file`) survives kill -9 without a server, for one
 //!   process. A write is answered after it is durable (by default); many callers share the cost.
 //!   What it holds is also held in memory, as far as it fits. See `FileDriver`.
+//!
+//! # Layers
+//! What no backend does by itself is put around any of them, in one order from the outside in:
+//! size limits, tenant, tracing, metrics, retry, breaker, timeout, compression, encryption, faults
+//! on purpose. Another order is refused when the store is made. Every call keeps its meaning
+//! through them. The table of which layer is for what is in [`layer`].
+//!
+//! ```
+//! use std::time::Duration;
+//! use infra_state::layer::{AttemptTimeouts, Faults, Layers, SizeLimits};
+//! use infra_state::{ErrorKind, StateOptions, create_state_store};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), infra_state::Error> {
+//! let outage = Faults::seeded(42).fail_before(1.0);
+//! let layers = Layers::new()
+//!     .size_limits(SizeLimits::new().value_bytes(64 * 1024))
+//!     .tenant("acme")
+//!     .tracing()
+//!     .timeout(AttemptTimeouts::new(Duration::from_millis(500)))
+//!     .faults(outage.clone());
+//! let store = create_state_store("memory", StateOptions::new().layers(layers)).await?;
+//! let error = store.set("limit", &100).await.unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Unavailable);
+//! outage.switch(false);
+//! store.set("limit", &100).await?; // under `acme:limit`
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Two drivers for Redis
 //! `redis` and `fred` store the same data, give the same answers and pass the same tests; one can
@@ -71,12 +101,13 @@
 //! | choose the backend by name or URL | [`create_state_store`], [`StateStore::connect`] |
 //! | know what went wrong | [`Error`], [`ErrorKind`] |
 //! | move to another backend, with or without a pause | [`copy`] |
+//! | limit, trace, count, repeat, compress or encrypt | [`layer`] |
 //! | write a driver | [`StateDriver`], and `conformance` (feature) |
 //!
 //! # Layout
 //! - `store`: the portable handle: `single` and `bulk` calls, `versioned` ones, `transaction`,
 //!   `connect`, `options`
-//! - `key`: rules and namespaces; `ttl`; `codec`: JSON; `finite`: what JSON cannot hold;
+//! - `key`: rules and namespaces; `ttl`; `codec`: JSON, MessagePack, and what neither may hold;
 //!   `integer`: what can be incremented
 //! - `scan`: the stream of keys; `watch`: the stream of changes; `error`; `capabilities`
 //! - `lease`: something that one process holds, and leader election
@@ -84,12 +115,16 @@
 //! - `driver`: what a backend implements; `memory`, `file`, `redis`, `fred`: the backends;
 //!   `redis_common`: what the last two share
 //! - [`copy`]: moving between backends, and writing to both
+//! - [`layer`]: what is put around a driver
 //! - `conformance`: the suite that every backend passes
 //!
 //! # Features
 //! - `file`: the file driver
 //! - `redis`: the Redis driver
 //! - `fred`: the Redis driver over the client library `fred`
+//! - `resilience`: the layers `retry` and `breaker`
+//! - `encryption`, `compression`, `metrics`: the layers of these names
+//! - `msgpack`: values in MessagePack, by option
 //! - `conformance`: the public suite
 
 mod capabilities;

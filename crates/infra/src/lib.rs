@@ -41,7 +41,9 @@
 //! # Features
 //! `full` (the default) is all of them. `redis` adds the Redis backends to whatever else is on,
 //! `fred` the state store on Redis over another client library, `file` the state store in a file,
-//! `otel` an OpenTelemetry collector for the log, `otel-tls` one behind https (not part of `full`).
+//! `encryption`, `compression` and `msgpack` layers and options of the state store, `metrics`
+//! counters and histograms for the `metrics` facade (not part of `full`), `otel` an
+//! OpenTelemetry collector for the log, `otel-tls` one behind https (not part of `full`).
 //! `manager` is [`Infrastructure`] and what it needs. Memory backends are always there.
 //!
 //! # Environment

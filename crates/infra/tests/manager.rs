@@ -79,6 +79,24 @@ impl HealthCheck for Dependency {
 }
 
 #[tokio::test]
+async fn the_store_that_the_settings_choose_has_the_layers_that_the_program_wants() {
+    use infra::state::layer::Layers;
+    let layers = Layers::new().tenant("acme").tracing();
+    let start = |layers| {
+        let options = infra::state::StateOptions::new().layers(layers);
+        Infrastructure::builder().state_options(options).start()
+    };
+    let infra = start(layers.clone()).await.unwrap();
+    assert_eq!(
+        infra.state().capabilities().max_key_bytes,
+        1024 - "acme:".len()
+    );
+    infra.shutdown().await;
+    let senseless = start(layers.tenant("again")).await.unwrap_err();
+    assert!(senseless.to_string().contains("`tenant`"), "{senseless}");
+}
+
+#[tokio::test]
 async fn memory_is_the_default_and_the_parts_work() {
     let infra = Infrastructure::builder().start().await.unwrap();
     assert_eq!(

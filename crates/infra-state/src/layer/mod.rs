@@ -32,6 +32,13 @@
 //! and on all together. Where a layer costs something that the suite cannot see, its own page
 //! says so.
 //!
+//! # Which options for a service
+//! - **A backend over the network**: `tracing`, `metrics`, `retry`, `breaker` and `timeout`, with
+//!   the timeout a third of the deadline of the call, so that two more attempts fit.
+//! - **Secrets in a shared Redis**: `encryption`, before it `compression` where values are large.
+//!   Small counters cost two round trips then, and can be contended.
+//! - **Before a release**: `faults` with a seed, in a test that counts what the program lost.
+//!
 //! # Layout
 //! - `builder`: [`Layers`]; `calls`: the calls of a driver as a table
 //! - [`Forward`], the base of layers that change some calls: `prefix`, `limits`, and `transform`

@@ -11,7 +11,7 @@ use infra_config::Setting;
 use infra_core::HealthCheck;
 use infra_events::EventBus;
 use infra_log::LogSettings;
-use infra_state::StateStore;
+use infra_state::{StateOptions, StateStore};
 
 use super::component::Component;
 use super::health::{Check, Importance};
@@ -26,6 +26,7 @@ pub struct InfrastructureBuilder {
     pub(super) defaults: Vec<(String, String)>,
     pub(super) settings: Vec<Setting>,
     pub(super) state: Option<StateStore>,
+    pub(super) state_options: StateOptions,
     pub(super) cache: Option<CacheStore>,
     pub(super) events: Option<EventBus>,
     pub(super) log: Option<LogEdit>,
@@ -56,6 +57,7 @@ impl InfrastructureBuilder {
             defaults: Vec::new(),
             settings: Vec::new(),
             state: None,
+            state_options: StateOptions::new().client_name("infra"),
             cache: None,
             events: None,
             log: None,
@@ -130,6 +132,13 @@ impl InfrastructureBuilder {
     /// Uses this cache, whatever the settings say. It is closed by the shutdown.
     pub fn cache(mut self, cache: CacheStore) -> Self {
         self.cache = Some(cache);
+        self
+    }
+
+    /// Options of the store that the settings choose: its deadlines, its layers. Backend, URL and
+    /// path still come from the settings.
+    pub fn state_options(mut self, options: StateOptions) -> Self {
+        self.state_options = options;
         self
     }
 

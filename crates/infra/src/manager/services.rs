@@ -16,9 +16,10 @@ use super::start::too_late;
 /// Carries what is invalidated, where the cache's backend does not tell.
 const INVALIDATIONS: &str = "infra.cache.invalidations";
 
-/// What the application made itself.
+/// What the application made or chose itself.
 pub(super) struct Given {
     pub(super) state: Option<StateStore>,
+    pub(super) state_options: StateOptions,
     pub(super) cache: Option<CacheStore>,
     pub(super) events: Option<EventBus>,
 }
@@ -38,7 +39,7 @@ pub(super) async fn start_services(
 ) -> Result<Services, StartError> {
     let state = match given.state {
         Some(state) => state,
-        None => open_state(config, limit).await?,
+        None => open_state(config, given.state_options, limit).await?,
     };
     let closing = state.clone();
     started.push(Stoppable::new("state", move |_| {
@@ -74,9 +75,12 @@ pub(super) async fn start_services(
     })
 }
 
-async fn open_state(config: &InfraConfig, limit: Duration) -> Result<StateStore, StartError> {
-    let mut options = StateOptions::new().client_name("infra");
-    options = match (config.state.backend, &config.state.file_path) {
+async fn open_state(
+    config: &InfraConfig,
+    options: StateOptions,
+    limit: Duration,
+) -> Result<StateStore, StartError> {
+    let options = match (config.state.backend, &config.state.file_path) {
         ("file", Some(path)) => options.path(path),
         _ => options.url(config.state.redis_url.clone()),
     };

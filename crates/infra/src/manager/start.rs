@@ -51,6 +51,7 @@ pub(super) async fn start(
     let mut started = Vec::new();
     let given = Given {
         state: builder.state.take(),
+        state_options: std::mem::take(&mut builder.state_options),
         cache: builder.cache.take(),
         events: builder.events.take(),
     };
