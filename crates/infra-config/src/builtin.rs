@@ -36,8 +36,18 @@ pub const LOG_OTEL_ENDPOINT: &str = "LOG_OTEL_ENDPOINT";
 pub const LOG_OTEL_HEADERS: &str = "LOG_OTEL_HEADERS";
 /// How often a call is tried.
 pub const RETRY_MAX_ATTEMPTS: &str = "RETRY_MAX_ATTEMPTS";
+/// The first wait between two tries.
+pub const RETRY_BASE_DELAY: &str = "RETRY_BASE_DELAY";
+/// The longest wait between two tries.
+pub const RETRY_MAX_DELAY: &str = "RETRY_MAX_DELAY";
 /// When a circuit breaker opens.
 pub const CIRCUIT_BREAKER_THRESHOLD: &str = "CIRCUIT_BREAKER_THRESHOLD";
+/// How long a circuit breaker stays open.
+pub const CIRCUIT_BREAKER_OPEN_DURATION: &str = "CIRCUIT_BREAKER_OPEN_DURATION";
+/// How long a call may take with all its tries.
+pub const CALL_TIMEOUT: &str = "CALL_TIMEOUT";
+/// How long one try of a call may take.
+pub const CALL_ATTEMPT_TIMEOUT: &str = "CALL_ATTEMPT_TIMEOUT";
 
 /// The cargo features that exist in this version and bring a backend.
 pub(crate) const BACKEND_FEATURES: &[&str] = &["redis", "file", "fred"];
@@ -72,6 +82,9 @@ const CACHE_BACKENDS: &[Choice] = &[
     Choice::with_feature("redis", "redis"),
     Choice::with_feature("elasticache", "redis"),
 ];
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 const LOG_FORMATS: &[Choice] = &[
     Choice::always("json"),
@@ -163,7 +176,26 @@ pub const SETTINGS: &[Setting] = &[
     Setting::integer(RETRY_MAX_ATTEMPTS, 1, 100)
         .default("3")
         .doc("How often a call is tried, the first time included."),
+    Setting::duration(RETRY_BASE_DELAY, SHORTEST, LONGEST)
+        .default("100ms")
+        .doc("How long the wait before the second try is at most; each further wait may be twice as long."),
+    Setting::duration(RETRY_MAX_DELAY, SHORTEST, LONGEST)
+        .default("10s")
+        .doc("How long no wait between two tries exceeds; at least `RETRY_BASE_DELAY`."),
     Setting::integer(CIRCUIT_BREAKER_THRESHOLD, 1, 1_000_000)
         .default("5")
         .doc("How many failures in a row open a circuit breaker."),
+    Setting::duration(CIRCUIT_BREAKER_OPEN_DURATION, SHORTEST, LONGEST)
+        .default("30s")
+        .doc(
+            "How long a circuit breaker stays open at first; twice as long after each failed probe, \
+             up to four times.",
+        ),
+    Setting::duration(CALL_TIMEOUT, SHORTEST, LONGEST).doc(
+        "How long a call may take with all its tries and waits, where the program did not say: \
+         30 s, for the API of an exchange 15 s.",
+    ),
+    Setting::duration(CALL_ATTEMPT_TIMEOUT, SHORTEST, LONGEST).doc(
+        "How long one try may take, at most `CALL_TIMEOUT`: 10 s, for the API of an exchange 5 s.",
+    ),
 ];

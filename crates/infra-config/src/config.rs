@@ -74,8 +74,18 @@ pub struct LogConfig {
 pub struct ResilienceConfig {
     /// How often a call is tried, the first time included: 1 to 100.
     pub retry_max_attempts: u32,
+    /// How long the wait before the second try is at most: 1 ms to a day.
+    pub retry_base_delay: Duration,
+    /// How long no wait between two tries exceeds: 1 ms to a day.
+    pub retry_max_delay: Duration,
     /// How many failures in a row open a circuit breaker: 1 to 1,000,000.
     pub circuit_breaker_threshold: u32,
+    /// How long a circuit breaker stays open at first: 1 ms to a day.
+    pub circuit_breaker_open_duration: Duration,
+    /// How long a call may take with all its tries: 1 ms to a day, or what the program says.
+    pub call_timeout: Option<Duration>,
+    /// How long one try of a call may take: 1 ms to a day, or what the program says.
+    pub call_attempt_timeout: Option<Duration>,
 }
 
 impl InfraConfig {
@@ -96,6 +106,10 @@ impl InfraConfig {
                 .integer(name)
                 .and_then(|number| u32::try_from(number).ok())
         };
+        let duration = |name, default_ms| {
+            let default = Duration::from_millis(default_ms);
+            values.duration(name).unwrap_or(default)
+        };
         InfraConfig {
             environment: values.text(name::INFRA_ENV).map(str::to_owned),
             state: BackendConfig {
@@ -113,7 +127,15 @@ impl InfraConfig {
             },
             resilience: ResilienceConfig {
                 retry_max_attempts: count(name::RETRY_MAX_ATTEMPTS).unwrap_or(3),
+                retry_base_delay: duration(name::RETRY_BASE_DELAY, 100),
+                retry_max_delay: duration(name::RETRY_MAX_DELAY, 10_000),
                 circuit_breaker_threshold: count(name::CIRCUIT_BREAKER_THRESHOLD).unwrap_or(5),
+                circuit_breaker_open_duration: duration(
+                    name::CIRCUIT_BREAKER_OPEN_DURATION,
+                    30_000,
+                ),
+                call_timeout: values.duration(name::CALL_TIMEOUT),
+                call_attempt_timeout: values.duration(name::CALL_ATTEMPT_TIMEOUT),
             },
         }
     }

@@ -71,6 +71,12 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((&*config.log.level, config.log.format), ("INFO", "console"));
     assert_eq!(config.resilience.retry_max_attempts, 3);
     assert_eq!(config.resilience.circuit_breaker_threshold, 5);
+    let resilience = config.resilience;
+    let waits = [resilience.retry_base_delay, resilience.retry_max_delay];
+    assert_eq!(waits.map(|wait| wait.as_millis()), [100, 10_000]);
+    assert_eq!(resilience.circuit_breaker_open_duration.as_secs(), 30);
+    let limits = (resilience.call_timeout, resilience.call_attempt_timeout);
+    assert_eq!(limits, (None, None));
     assert_eq!(config.state.redis_url.expose(), "redis://localhost:6379");
     assert_eq!(config.environment, None);
 }

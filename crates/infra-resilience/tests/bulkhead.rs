@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use infra_core::{BoxFuture, Clock, Deadline, ManualClock};
-use infra_resilience::{Bulkhead, BulkheadPermit, RejectReason, Rejection};
+use infra_resilience::{Bulkhead, BulkheadPermit, Priority, RejectReason, Rejection};
 use support::{Fault, ms, poll_once};
 
 type Acquiring = BoxFuture<'static, Result<BulkheadPermit, Rejection>>;
@@ -209,6 +209,79 @@ async fn k06_random_use_never_exceeds_the_limit() {
     assert_eq!((bulkhead.in_flight(), bulkhead.queued()), (0, 0));
 }
 
+/// A wait in the queue of a call that matters so much.
+fn queued_as(bulkhead: &Bulkhead, priority: Priority) -> Acquiring {
+    let bulkhead = bulkhead.clone();
+    let mut wait: Acquiring =
+        Box::pin(async move { bulkhead.acquire_as(priority, Deadline::NEVER).await });
+    assert!(poll_once(&mut wait).is_pending());
+    wait
+}
+
+#[test]
+fn under_pressure_the_less_important_calls_are_refused_first() {
+    let bulkhead = Bulkhead::builder("k")
+        .max_concurrent(10)
+        .share(Priority::Low, 0.5)
+        .share(Priority::Normal, 0.8)
+        .build()
+        .unwrap();
+    let mut held = Vec::new();
+    for (priority, places) in [
+        (Priority::Low, 5),
+        (Priority::Normal, 3),
+        (Priority::High, 2),
+    ] {
+        for _ in 0..places {
+            held.push(bulkhead.try_acquire_as(priority).unwrap());
+        }
+        assert!(bulkhead.try_acquire_as(priority).is_err(), "{priority:?}");
+    }
+    held.pop();
+    assert!(bulkhead.try_acquire_as(Priority::Normal).is_err());
+    bulkhead.try_acquire_as(Priority::Critical).unwrap();
+}
+
+#[test]
+fn the_more_important_waits_ahead_and_takes_the_last_place_of_a_full_queue() {
+    let (_, bulkhead) = bulkhead(1, 2, ms(100));
+    let running = bulkhead.try_acquire().unwrap();
+    let mut low = queued_as(&bulkhead, Priority::Low);
+    let mut normal = queued_as(&bulkhead, Priority::Normal);
+    let mut high = queued_as(&bulkhead, Priority::High);
+    assert_eq!(bulkhead.queued(), 2);
+    let std::task::Poll::Ready(Err(shed)) = poll_once(&mut low) else {
+        panic!("the least important call keeps its place");
+    };
+    assert_eq!(shed.reason, RejectReason::Shed);
+    let mut late = Box::pin(bulkhead.acquire_as(Priority::Low, Deadline::NEVER));
+    assert!(poll_once(&mut late).is_ready(), "refused at once");
+    drop(running);
+    assert!(
+        admitted(&mut normal).is_none(),
+        "overtakes what matters more"
+    );
+    let place = admitted(&mut high).unwrap();
+    drop(place);
+    assert!(admitted(&mut normal).is_some());
+    assert_eq!((bulkhead.in_flight(), bulkhead.queued()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_call_that_lost_its_place_is_woken_to_hear_of_it() {
+    let (_, bulkhead) = bulkhead(1, 1, ms(100));
+    let _running = bulkhead.try_acquire().unwrap();
+    let waits = bulkhead.clone();
+    let low = infra_core::context::spawn(async move {
+        let work = || std::future::ready(Ok::<_, Fault>(()));
+        waits.call_as(Priority::Low, work).await
+    });
+    support::settle().await;
+    let _high = queued_as(&bulkhead, Priority::High);
+    let error = low.await.unwrap().unwrap_err();
+    assert_eq!(error.rejected().unwrap().reason, RejectReason::Shed);
+}
+
 #[test]
 fn bad_settings_are_refused_with_their_values() {
     let none = Bulkhead::builder("k")
@@ -221,4 +294,21 @@ fn bad_settings_are_refused_with_their_values() {
         .build()
         .unwrap_err();
     assert!(timeless.to_string().contains("`queue`: is 0 s"));
+    let upside_down = Bulkhead::builder("k")
+        .share(Priority::Normal, 0.25)
+        .share(Priority::Low, 0.5)
+        .build()
+        .unwrap_err();
+    let expected = "`low` is 0.5, more than the more important `normal` (0.25)";
+    assert!(upside_down.to_string().contains(expected), "{upside_down}");
+    for share in [0.0, 1.5, f64::NAN] {
+        let none = Bulkhead::builder("k").share(Priority::Low, share).build();
+        assert!(none.is_err(), "{share}");
+    }
+    let many = Bulkhead::builder("k").max_concurrent(u32::MAX).build();
+    assert!(
+        many.unwrap_err()
+            .to_string()
+            .contains("from 1 to 2147483647")
+    );
 }

@@ -252,6 +252,126 @@ fn l09_registry_is_bounded_and_never_forgets_a_used_limiter() {
 }
 
 #[test]
+fn l09_a_million_keys_stay_within_the_capacity() {
+    let clock = ManualClock::new();
+    clock.advance(secs(1_000));
+    let template = builder(&[Quota::smooth(1, secs(60))]).clock(clock.shared());
+    let registry = RateLimiterRegistry::builder(template).build().unwrap();
+    registry.try_acquire("used", 1).unwrap();
+    for key in 0..1_000_000 {
+        registry.get(&key.to_string());
+    }
+    assert!(registry.len() <= 10_000);
+    assert!(registry.evicted() >= 990_000);
+    registry.try_acquire("used", 1).unwrap_err();
+}
+
+#[test]
+fn l09_the_quick_way_and_the_handle_share_one_limiter() {
+    let clock = ManualClock::new();
+    let template = builder(&[Quota::strict(2, secs(60))]).clock(clock.shared());
+    let registry = RateLimiterRegistry::builder(template).build().unwrap();
+    registry.try_acquire("a", 1).unwrap();
+    registry.get("a").try_acquire(1).unwrap();
+    let refused = registry.try_acquire("a", 1).unwrap_err();
+    assert_eq!((&*refused.name, refused.retry_after), ("a", Some(secs(60))));
+    registry.try_acquire("b", 2).unwrap();
+    let heavy = registry.try_acquire("b", 3).unwrap_err();
+    assert_eq!(heavy.reason, RejectReason::TooHeavy);
+}
+
+#[test]
+fn l09_idle_limiters_are_removed_little_by_little() {
+    let clock = ManualClock::new();
+    let template = builder(&[Quota::strict(2, secs(60))]).clock(clock.shared());
+    let registry = RateLimiterRegistry::builder(template).idle_after(secs(60));
+    let registry = registry.build().unwrap();
+    for key in 0..100 {
+        registry.get(&key.to_string());
+    }
+    clock.advance(secs(60));
+    for _ in 0..1_000 {
+        registry.try_acquire("busy", 1).ok();
+    }
+    assert_eq!(registry.len(), 1);
+}
+
+#[test]
+fn a_reservation_gives_back_what_was_not_used() {
+    for quota in [
+        Quota::smooth(10, secs(1)).burst(5),
+        Quota::strict(5, secs(1)),
+    ] {
+        let (_, limiter) = limiter(&[quota]);
+        let held = limiter.try_reserve(5).unwrap();
+        assert_eq!(held.weight(), 5);
+        limiter.try_acquire(1).unwrap_err();
+        drop(held);
+        let held = limiter.try_reserve(5).unwrap();
+        held.used(3);
+        limiter.try_acquire(3).unwrap_err();
+        limiter.try_reserve(2).unwrap().used_all();
+        limiter.try_acquire(1).unwrap_err();
+    }
+}
+
+#[test]
+fn a_reservation_that_was_exceeded_is_paid_for() {
+    for quota in [
+        Quota::smooth(10, secs(1)).burst(5),
+        Quota::strict(5, secs(1)),
+    ] {
+        let (_, limiter) = limiter(&[quota]);
+        limiter.try_reserve(1).unwrap().used(4);
+        limiter.try_acquire(2).unwrap_err();
+        limiter.try_acquire(1).unwrap();
+    }
+}
+
+#[test]
+fn what_was_refilled_or_forgotten_is_not_given_back_twice() {
+    let (clock, smooth) = limiter(&[Quota::smooth(10, secs(1)).burst(5)]);
+    let held = smooth.try_reserve(5).unwrap();
+    clock.advance(secs(10));
+    smooth.try_acquire(5).unwrap();
+    drop(held);
+    smooth.try_acquire(1).unwrap_err();
+
+    let (clock, strict) = limiter(&[Quota::strict(5, secs(1))]);
+    let held = strict.try_reserve(5).unwrap();
+    clock.advance(secs(1));
+    strict.try_acquire(5).unwrap();
+    drop(held);
+    strict.try_acquire(1).unwrap_err();
+}
+
+#[test]
+fn an_early_reservation_that_is_given_back_frees_no_later_units() {
+    let (clock, limiter) = limiter(&[Quota::strict(10, secs(60))]);
+    let held = limiter.try_reserve(5).unwrap();
+    clock.advance(secs(50));
+    limiter.try_acquire(5).unwrap();
+    drop(held);
+    clock.advance(secs(10));
+    limiter.try_acquire(6).unwrap_err();
+    limiter.try_acquire(5).unwrap();
+}
+
+#[tokio::test]
+async fn a_reservation_can_be_waited_for() {
+    let (clock, limiter) = limiter(&[Quota::strict(1, secs(1))]);
+    limiter.try_acquire(1).unwrap();
+    let mut wait = Box::pin(limiter.reserve(1));
+    assert!(poll_once(&mut wait).is_pending());
+    clock.advance(secs(1));
+    let std::task::Poll::Ready(held) = poll_once(&mut wait) else {
+        panic!("still waits");
+    };
+    drop(held);
+    limiter.try_acquire(1).unwrap();
+}
+
+#[test]
 fn l10_feedback_of_the_exchange_closes_the_gate() {
     let (clock, limiter) = limiter(&[Quota::strict(10, secs(60))]);
     limiter.try_acquire(1).unwrap();
@@ -341,6 +461,19 @@ fn a_clock_that_goes_back_lets_nothing_pass_early() {
         clock.set(MonoTime::NEVER);
         limiter.try_acquire(1).ok();
     }
+}
+
+#[test]
+fn a_clock_at_its_end_leads_to_the_lock_and_to_no_panic() {
+    let (clock, limiter) = limiter(&[Quota::smooth(10, secs(1)).burst(5)]);
+    clock.set(MonoTime::from_nanos(1 << 58));
+    for _ in 0..5 {
+        limiter.try_acquire(1).unwrap();
+    }
+    limiter.try_acquire(1).unwrap_err();
+    clock.advance(ms(100));
+    limiter.try_acquire(1).unwrap();
+    limiter.try_acquire(1).unwrap_err();
 }
 
 #[test]

@@ -388,6 +388,7 @@ async fn presets_work_and_take_the_operators_settings() {
     let settings = ResilienceSettings {
         retry_max_attempts: 1,
         circuit_breaker_threshold: 1,
+        ..ResilienceSettings::default()
     };
     let standard = Pipeline::standard("svc", settings)
         .unwrap()
@@ -416,6 +417,34 @@ async fn presets_work_and_take_the_operators_settings() {
         ..settings
     };
     assert!(Pipeline::standard("svc", zero).is_err());
+    let misfits = [
+        (
+            ResilienceSettings {
+                retry_base_delay: secs(20),
+                ..settings
+            },
+            "`cap`: is 10s, shorter than `base` (20s)",
+        ),
+        (
+            ResilienceSettings {
+                call_timeout: Some(secs(3)),
+                ..settings
+            },
+            "`total_timeout`: is 3s, shorter than `attempt_timeout` (10s)",
+        ),
+        (
+            ResilienceSettings {
+                circuit_breaker_open_duration: Duration::ZERO,
+                ..settings
+            },
+            "`open_wait`: is 0 s",
+        ),
+    ];
+    for (settings, expected) in misfits {
+        let built = Pipeline::standard("svc", settings).and_then(PipelineBuilder::build);
+        let message = built.unwrap_err().to_string();
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    }
     let mut poll = Box::pin(exchange.call(|| ready(Ok::<_, Fault>(7))));
     assert_eq!(poll_once(&mut poll), Poll::Ready(Ok(7)));
 }

@@ -1,4 +1,4 @@
-//! The retry rows of the conformance table.
+//! The retry rows with what only the plain functions tell; `c04_retry.rs` holds those of both shells.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -80,21 +80,6 @@ async fn r01_three_attempts_then_the_last_error_unchanged() {
 }
 
 #[tokio::test]
-async fn r03_same_seed_same_delays_and_two_seeds_differ() {
-    let policy = |seed| {
-        Retry::exponential()
-            .max_attempts(8)
-            .base(ms(100))
-            .seed(seed)
-    };
-    let (_, first) = run(policy(1), Duration::ZERO, &[Err(Fault::Down)]).await;
-    let (_, again) = run(policy(1), Duration::ZERO, &[Err(Fault::Down)]).await;
-    let (_, other) = run(policy(2), Duration::ZERO, &[Err(Fault::Down)]).await;
-    assert_eq!(first, again);
-    assert_ne!(first, other);
-}
-
-#[tokio::test]
 async fn r04_what_is_not_retryable_is_called_once() {
     let (end, starts) = run(fixed(100), Duration::ZERO, &[Err(Fault::Invalid)]).await;
     let error = end.unwrap_err();
@@ -138,14 +123,6 @@ async fn r04_predicate_decides_for_errors_without_class() {
 }
 
 #[tokio::test]
-async fn r05_retry_after_beats_the_backoff() {
-    let results = [Err(Fault::DownFor(secs(3))), Ok(7)];
-    let (end, starts) = run(fixed(100).cap(secs(5)), Duration::ZERO, &results).await;
-    assert_eq!(end.unwrap(), 7);
-    assert_eq!(starts, [0, 3_000]);
-}
-
-#[tokio::test]
 async fn r05_retry_after_beyond_the_deadline_or_the_cap_stops_now() {
     let results = [Err(Fault::DownFor(secs(3)))];
     let (end, starts) = run(fixed(100).deadline(secs(3)), Duration::ZERO, &results).await;
@@ -186,28 +163,6 @@ async fn r06_a_running_attempt_is_cut_at_the_deadline() {
     let error = end.unwrap_err();
     assert_eq!(error.to_string(), "deadline reached in attempt 1");
     assert_eq!(error.into_inner(), None);
-}
-
-#[tokio::test]
-async fn r10_dropped_during_a_wait_makes_no_further_call() {
-    let clock = ManualClock::new();
-    let retry = fixed(100).clock(clock.shared()).build().unwrap();
-    let calls = Arc::new(Mutex::new(0));
-    let counter = calls.clone();
-    let mut run = Box::pin(async move {
-        retry
-            .run(|| {
-                *counter.lock().unwrap() += 1;
-                std::future::ready(Err::<(), _>(Fault::Down))
-            })
-            .await
-    });
-    assert!(support::poll_once(&mut run).is_pending());
-    assert_eq!(clock.sleepers(), 1);
-    drop(run);
-    clock.advance(secs(10));
-    settle().await;
-    assert_eq!((*calls.lock().unwrap(), clock.sleepers()), (1, 0));
 }
 
 #[tokio::test]
@@ -259,44 +214,6 @@ async fn r08_an_exhausted_budget_returns_the_original_error() {
     assert_eq!(error.reason(), StopReason::BudgetExhausted);
     assert_eq!(error.into_inner(), Some(Fault::Down));
     assert_eq!(budget.denied(), 1);
-}
-
-#[tokio::test]
-async fn r09_a_breaker_rejection_takes_no_token_and_waits_for_the_breaker() {
-    let clock = ManualClock::new();
-    let breaker = CircuitBreaker::builder("inner")
-        .consecutive_failures(1)
-        .open_wait(secs(5))
-        .clock(clock.shared())
-        .build()
-        .unwrap();
-    let budget = RetryBudget::windowed(1.0, secs(60), 0).unwrap();
-    let retry = fixed(1)
-        .cap(secs(5))
-        .max_attempts(5)
-        .budget(budget.clone())
-        .clock(clock.shared())
-        .build()
-        .unwrap();
-    let starts = Arc::new(Mutex::new(Vec::new()));
-    let (log, time) = (starts.clone(), clock.clone());
-    let task = spawn(async move {
-        let work = || {
-            log.lock().unwrap().push(millis(&time));
-            let first = log.lock().unwrap().len() == 1;
-            std::future::ready(if first { Err(Fault::Down) } else { Ok(()) })
-        };
-        retry.run_through(&breaker, work).await
-    });
-    settle().await;
-    while !task.is_finished() {
-        clock.advance(ms(1));
-        settle().await;
-    }
-    task.await.unwrap().unwrap();
-    // The attempt at 1 ms was rejected: it took no token and waited for the breaker.
-    assert_eq!(*starts.lock().unwrap(), [0, 5_000]);
-    assert_eq!((budget.available(clock.now()), budget.denied()), (0, 0));
 }
 
 #[tokio::test]

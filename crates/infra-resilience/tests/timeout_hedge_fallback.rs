@@ -1,4 +1,5 @@
-//! The timeout, hedge and fallback rows of the conformance table.
+//! The timeout, hedge and fallback rows that only the plain functions have; `c04_limits.rs` and
+//! `c04_race.rs` hold those of both shells.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,14 +20,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use infra_core::context::spawn;
-use infra_core::{Classify, Clock, Deadline, ManualClock, Outcome};
+use infra_core::{Clock, Deadline, ManualClock};
 use infra_resilience::{
-    CallError, Hedge, HedgeBuilder, RetryBudget, TimeLimit, timeout, timeout_at, timeout_detached,
-    with_fallback,
+    CallError, Hedge, TimeLimit, timeout, timeout_at, timeout_detached, with_fallback,
 };
 use support::{Fault, ms, poll_once, secs, settle};
-
-const NANO: Duration = Duration::from_nanos(1);
 
 /// Counts how often it was dropped.
 #[derive(Clone, Default)]
@@ -48,48 +46,6 @@ impl Drop for DropGuard {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
-}
-
-#[tokio::test]
-async fn t01_fires_at_the_limit_and_drops_the_work_at_once() {
-    let clock = ManualClock::new();
-    let drops = Drops::default();
-    let guard = drops.guard();
-    let work = async move {
-        let _guard = guard;
-        pending::<()>().await;
-    };
-    let mut limited = Box::pin(timeout(&clock.shared(), secs(1), work));
-    assert!(poll_once(&mut limited).is_pending());
-    clock.advance(secs(1) - NANO);
-    assert!(poll_once(&mut limited).is_pending());
-    assert_eq!(drops.count(), 0);
-    clock.advance(NANO);
-    let Poll::Ready(Err(error)) = poll_once(&mut limited) else {
-        panic!("no timeout");
-    };
-    assert_eq!(drops.count(), 1, "the work outlives its limit");
-    assert_eq!((error.limit, error.outcome()), (secs(1), Outcome::Unknown));
-}
-
-#[tokio::test]
-async fn t01_a_result_at_the_very_moment_of_the_limit_wins() {
-    let clock = ManualClock::new();
-    let work = clock.sleep(secs(1));
-    let mut limited = Box::pin(timeout(&clock.shared(), secs(1), work));
-    assert!(poll_once(&mut limited).is_pending());
-    clock.advance(secs(1));
-    assert_eq!(poll_once(&mut limited), Poll::Ready(Ok(())));
-}
-
-#[tokio::test]
-async fn t02_a_caller_that_gives_up_leaves_no_timer_and_no_timeout() {
-    let clock = ManualClock::new();
-    let mut limited = Box::pin(timeout(&clock.shared(), secs(1), pending::<()>()));
-    assert!(poll_once(&mut limited).is_pending());
-    assert_eq!(clock.sleepers(), 1);
-    drop(limited);
-    assert_eq!(clock.sleepers(), 0);
 }
 
 #[tokio::test]
@@ -157,148 +113,22 @@ async fn t05_an_expired_deadline_makes_no_call_and_nested_deadlines_shorten() {
     assert!(poll_once(&mut call).is_ready());
 }
 
-/// An attempt that ends after `after` with `result`; all its drops are counted.
-#[derive(Clone, Copy)]
-struct Plan {
-    after: Duration,
-    result: Result<u32, Fault>,
-}
-
-const fn plan(after: u64, result: Result<u32, Fault>) -> Plan {
-    Plan {
-        after: ms(after),
-        result,
-    }
-}
-
-struct Outcomes {
-    result: Result<u32, Fault>,
-    starts: Vec<u128>,
-    dropped: u32,
-    ended: u128,
-}
-
-async fn race(builder: HedgeBuilder, eligible: bool, plans: &[Plan]) -> Outcomes {
-    let clock = ManualClock::new();
-    let hedge = builder.clock(clock.shared()).build().unwrap();
-    race_on(&clock, &hedge, eligible, plans).await
-}
-
-async fn race_on(clock: &ManualClock, hedge: &Hedge, eligible: bool, plans: &[Plan]) -> Outcomes {
-    let begin = clock.now();
-    let drops = Drops::default();
-    let (task_clock, task_drops) = (clock.clone(), drops.clone());
-    let (hedge, plans) = (hedge.clone(), plans.to_vec());
-    let task = spawn(async move {
-        let mut starts = Vec::new();
-        let result = hedge
-            .run_if(eligible, || {
-                let plan = plans[starts.len()];
-                starts.push(task_clock.now().since(begin).as_millis());
-                let (sleep, guard) = (task_clock.sleep(plan.after), task_drops.guard());
-                async move {
-                    let _guard = guard;
-                    sleep.await;
-                    plan.result
-                }
-            })
-            .await;
-        (result, starts, task_drops.count())
-    });
-    settle().await;
-    while !task.is_finished() {
-        assert!(clock.sleepers() > 0, "hangs");
-        clock.advance(ms(1));
-        settle().await;
-    }
-    let (result, starts, dropped) = task.await.unwrap();
-    let ended = clock.now().since(begin).as_millis();
-    Outcomes {
-        result,
-        starts,
-        dropped,
-        ended,
-    }
-}
-
-fn after_50() -> HedgeBuilder {
-    Hedge::builder().delay(ms(50))
-}
-
-#[tokio::test]
-async fn h01_the_hedge_starts_after_the_delay_only_and_the_first_success_wins() {
-    let quick = race(after_50(), true, &[plan(49, Ok(1))]).await;
-    assert_eq!((quick.result, quick.starts), (Ok(1), vec![0]));
-
-    let slow = race(after_50(), true, &[plan(500, Ok(1)), plan(10, Ok(2))]).await;
-    assert_eq!(
-        (slow.result, slow.starts, slow.ended),
-        (Ok(2), vec![0, 50], 60)
-    );
-    assert_eq!(slow.dropped, 2, "a loser outlives the call");
-
-    let primary = race(after_50(), true, &[plan(70, Ok(1)), plan(500, Ok(2))]).await;
-    assert_eq!((primary.result, primary.dropped), (Ok(1), 2));
-}
-
-#[tokio::test]
-async fn h01_when_all_fail_the_first_attempts_error_is_returned() {
-    let plans = [plan(80, Err(Fault::Down)), plan(10, Err(Fault::Lost))];
-    let both = race(after_50(), true, &plans).await;
-    assert_eq!((both.result, both.ended), (Err(Fault::Down), 80));
-    let plans = [plan(80, Err(Fault::Down)), plan(100, Ok(2))];
-    assert_eq!(race(after_50(), true, &plans).await.result, Ok(2));
-}
-
-#[tokio::test]
-async fn h02_a_failed_first_attempt_starts_the_hedge_at_once_if_set() {
-    let plans = [plan(10, Err(Fault::Down)), plan(10, Ok(2))];
-    let waits = race(after_50(), true, &plans).await;
-    assert_eq!((waits.result, waits.starts), (Err(Fault::Down), vec![0]));
-    let at_once = race(after_50().on_failure(true), true, &plans).await;
-    assert_eq!((at_once.result, at_once.starts), (Ok(2), vec![0, 10]));
-    let plans = [plan(10, Err(Fault::Down)), plan(10, Err(Fault::Lost))];
-    let failed = race(after_50().on_failure(true), true, &plans).await;
-    assert_eq!((failed.result, failed.ended), (Err(Fault::Down), 20));
-}
-
-#[tokio::test]
-async fn h03_hedges_take_from_a_shared_budget() {
-    let budget = RetryBudget::windowed(0.5, secs(60), 0).unwrap();
-    let plans = [plan(100, Ok(1)), plan(10, Ok(2))];
-    let policy = after_50().budget(budget.clone());
-    assert_eq!(race(policy.clone(), true, &plans).await.starts, [0]);
-    assert_eq!(race(policy, true, &plans).await.starts, [0, 50]);
-    assert_eq!(budget.denied(), 1);
-}
-
 #[tokio::test]
 async fn h04_an_ineligible_call_gets_one_attempt() {
-    let one = race(after_50(), false, &[plan(500, Ok(1))]).await;
-    assert_eq!((one.result, one.starts), (Ok(1), vec![0]));
-}
-
-#[tokio::test]
-async fn h05_a_quantile_delay_needs_its_samples() {
     let clock = ManualClock::new();
-    let builder = Hedge::builder().quantile_delay(0.9, 10);
-    let hedge = builder.clock(clock.shared()).build().unwrap();
-    for took in 1..=10 {
-        let plans = [plan(took * 10, Ok(1))];
-        assert_eq!(race_on(&clock, &hedge, true, &plans).await.starts, [0]);
+    let builder = Hedge::builder().delay(ms(50)).clock(clock.shared());
+    let hedge = builder.build().unwrap();
+    for (eligible, attempts) in [(false, 1), (true, 2)] {
+        let started = AtomicU32::new(0);
+        let mut call = Box::pin(hedge.run_if(eligible, || {
+            started.fetch_add(1, Ordering::SeqCst);
+            pending::<Result<u32, Fault>>()
+        }));
+        assert!(poll_once(&mut call).is_pending());
+        clock.advance(ms(50));
+        assert!(poll_once(&mut call).is_pending());
+        assert_eq!(started.load(Ordering::SeqCst), attempts);
     }
-    let plans = [plan(1_000, Ok(1)), plan(1, Ok(2))];
-    assert_eq!(race_on(&clock, &hedge, true, &plans).await.starts, [0, 90]);
-}
-
-#[tokio::test]
-async fn several_hedges_follow_each_other() {
-    let plans = [plan(500, Ok(1)), plan(500, Ok(2)), plan(5, Ok(3))];
-    let three = race(after_50().max_hedges(2), true, &plans).await;
-    assert_eq!(
-        (three.result, three.starts, three.dropped),
-        (Ok(3), vec![0, 50, 100], 3)
-    );
 }
 
 #[tokio::test]

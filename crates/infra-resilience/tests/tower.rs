@@ -159,45 +159,6 @@ async fn r14_readiness_is_asked_before_every_attempt_and_its_error_is_final() {
 }
 
 #[tokio::test]
-async fn r01_r06_retry_layer_counts_waits_and_keeps_the_deadline() {
-    let clock = ManualClock::new();
-    let limited = retry(&clock)
-        .to_builder()
-        .deadline(secs(1))
-        .build()
-        .unwrap();
-    let begin = millis(&clock);
-    let hangs = service_fn(|(): ()| std::future::pending::<Result<u32, Fault>>());
-    let stack = ServiceBuilder::new()
-        .layer(RetryLayer::new(limited))
-        .layer(FlatErrorLayer);
-    let mut service = stack.service(hangs);
-    let mut call = Box::pin(async { service.ready().await?.call(()).await });
-    assert!(poll_once(&mut call).is_pending());
-    clock.advance(secs(1));
-    let Poll::Ready(Err(CallError::Timeout(cut))) = poll_once(&mut call) else {
-        panic!("not cut off at the deadline");
-    };
-    assert_eq!((cut.which, cut.limit), (TimeLimit::Total, secs(1)));
-    assert_eq!(millis(&clock) - begin, 1_000);
-
-    let probe = Probe::failing(9);
-    let stack = ServiceBuilder::new()
-        .layer(RetryLayer::new(retry(&clock)))
-        .layer(FlatErrorLayer);
-    let mut service = stack.service(probe.clone());
-    let task = spawn(async move { service.ready().await?.call(()).await });
-    settle().await;
-    let begin = millis(&clock);
-    while !task.is_finished() {
-        clock.advance(ms(1));
-        settle().await;
-    }
-    assert_eq!(task.await.unwrap(), Err(CallError::Inner(Fault::Down)));
-    assert_eq!((probe.counts(), millis(&clock) - begin), ((3, 3), 200));
-}
-
-#[tokio::test]
 async fn t01_k01_l08_the_other_layers_limit_time_places_and_rate() {
     let clock = ManualClock::new();
     let bulkhead = Bulkhead::builder("k")
@@ -231,4 +192,170 @@ async fn t01_k01_l08_the_other_layers_limit_time_places_and_rate() {
     assert_eq!(timed_out.which, TimeLimit::Attempt);
     assert_eq!(bulkhead.in_flight(), 0);
     assert!(clock.now().as_nanos() > 0);
+}
+
+#[tokio::test]
+async fn c06_the_chaos_layer_does_each_fault_to_the_call() {
+    use infra_resilience::tower::ChaosLayer;
+    use infra_resilience::{Chaos, ChaosBuilder};
+
+    let clock = ManualClock::new();
+    let service = |builder: ChaosBuilder| {
+        let chaos = builder.enabled(true).clock(clock.shared()).build().unwrap();
+        let probe = Probe::default();
+        let stack = ServiceBuilder::new().layer(ChaosLayer::new(chaos, || Fault::Lost));
+        (stack.service(probe.clone()), probe)
+    };
+    let (fails, probe) = service(Chaos::builder().errors(1.0));
+    assert_eq!(fails.oneshot(()).await, Err(Fault::Lost));
+    assert_eq!(probe.counts().1, 0, "an injected error calls nobody");
+    let (panics, _) = service(Chaos::builder().panics(1.0));
+    assert!(spawn(panics.oneshot(())).await.unwrap_err().is_panic());
+    let (hangs, _) = service(Chaos::builder().hangs(1.0));
+    let mut call = Box::pin(hangs.oneshot(()));
+    clock.advance(secs(3_600));
+    assert!(poll_once(&mut call).is_pending());
+    let (late, probe) = service(Chaos::builder().latency(1.0, secs(1)));
+    let mut call = Box::pin(late.oneshot(()));
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(probe.counts().1, 0);
+    clock.advance(secs(1));
+    assert_eq!(poll_once(&mut call), Poll::Ready(Ok(1)));
+    let off = Chaos::builder().errors(1.0).build().unwrap();
+    let off = ServiceBuilder::new().layer(ChaosLayer::new(off, || Fault::Lost));
+    assert_eq!(off.service(Probe::default()).oneshot(()).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_broken_service_falls_back_and_layers_of_two_priorities_share_a_bulkhead() {
+    use infra_resilience::Priority;
+    use infra_resilience::tower::FallbackLayer;
+
+    let mut broken = Probe::default();
+    broken.readiness_fails_at = Some(1);
+    let second = |error: &Fault, (): ()| {
+        ready(if *error == Fault::Lost {
+            Ok(9)
+        } else {
+            Err(())
+        })
+    };
+    let service = ServiceBuilder::new().layer(FallbackLayer::new(second));
+    let mut service = service.service(broken.clone());
+    // Whether the readiness error or the call's own result decides, an answer comes.
+    assert!(service.ready().await.unwrap().call(()).await.is_ok());
+
+    let bulkhead = Bulkhead::builder("k")
+        .max_concurrent(2)
+        .share(Priority::Low, 0.5);
+    let layer = BulkheadLayer::new(bulkhead.build().unwrap());
+    let hangs = service_fn(|(): ()| std::future::pending::<Result<u32, Fault>>());
+    let stack = |priority| {
+        let stack = ServiceBuilder::new().layer(layer.clone().priority(priority));
+        stack.layer(FlatErrorLayer).service(hangs)
+    };
+    let mut first = Box::pin(stack(Priority::Low).oneshot(()));
+    assert!(poll_once(&mut first).is_pending());
+    let shed = stack(Priority::Low).oneshot(()).await.unwrap_err();
+    assert_eq!(shed.rejected_by(), Some(RejectedBy::Bulkhead));
+    assert!(poll_once(&mut Box::pin(stack(Priority::High).oneshot(()))).is_pending());
+}
+
+#[cfg(feature = "tower-retry")]
+mod adapters {
+    use infra_core::SystemClock;
+    use infra_resilience::RetryBudget;
+    use infra_resilience::tower::{BudgetAdapter, RetryPolicy};
+    use tower::retry::budget::Budget;
+
+    use super::*;
+
+    /// Drives `calls` calls through tower's own middleware, one clone of the service each.
+    async fn drive(clock: &ManualClock, retry: Retry, probe: Probe, calls: u32) -> Vec<bool> {
+        let layer = tower::retry::RetryLayer::new(RetryPolicy::new(retry));
+        let service = ServiceBuilder::new().layer(layer).service(probe);
+        let mut ends = Vec::new();
+        for _ in 0..calls {
+            let mut service = service.clone();
+            let task = spawn(async move { service.ready().await?.call(()).await });
+            settle().await;
+            while !task.is_finished() {
+                clock.advance(ms(1));
+                settle().await;
+            }
+            ends.push(task.await.unwrap().is_ok());
+        }
+        ends
+    }
+
+    #[tokio::test]
+    async fn r01_towers_retry_follows_our_policy() {
+        let clock = ManualClock::new();
+        let probe = Probe::failing(2);
+        assert_eq!(drive(&clock, retry(&clock), probe.clone(), 1).await, [true]);
+        assert_eq!((probe.counts().1, millis(&clock)), (3, 200));
+        let probe = Probe::failing(9);
+        assert_eq!(
+            drive(&clock, retry(&clock), probe.clone(), 1).await,
+            [false]
+        );
+        assert_eq!((probe.counts().1, millis(&clock)), (3, 400));
+    }
+
+    #[tokio::test]
+    async fn each_call_through_one_service_has_a_run_of_its_own() {
+        let clock = ManualClock::new();
+        let policy = RetryPolicy::new(retry(&clock));
+        let layer = tower::retry::RetryLayer::new(policy);
+        let probe = Probe::failing(4);
+        let mut service = ServiceBuilder::new().layer(layer).service(probe.clone());
+        // Two calls at once, through one service: four failures are two for each.
+        let (first, second) = (
+            spawn(service.ready().await.unwrap().call(())),
+            spawn(service.ready().await.unwrap().call(())),
+        );
+        settle().await;
+        while !(first.is_finished() && second.is_finished()) {
+            clock.advance(ms(1));
+            settle().await;
+        }
+        assert!(first.await.unwrap().is_ok() && second.await.unwrap().is_ok());
+        assert_eq!((probe.counts().1, millis(&clock)), (6, 200));
+    }
+
+    #[tokio::test]
+    async fn r07_a_budget_is_exact_and_shared_through_towers_retry() {
+        let clock = ManualClock::new();
+        let budget = RetryBudget::windowed(0.5, secs(3_600), 0).unwrap();
+        let retry = retry(&clock).to_builder().budget(budget.clone());
+        let probe = Probe::failing(u32::MAX);
+        drive(&clock, retry.build().unwrap(), probe.clone(), 10).await;
+        assert_eq!(probe.counts().1, 15, "10 calls and 5 repetitions");
+        let in_flight = RetryBudget::in_flight(1.0, 0).unwrap();
+        let limited = retry_with(&clock, in_flight.clone());
+        drive(&clock, limited, Probe::failing(1), 1).await;
+        assert_eq!(in_flight.available(clock.now()), 0, "the call has ended");
+    }
+
+    fn retry_with(clock: &ManualClock, budget: RetryBudget) -> Retry {
+        let builder = retry(clock).to_builder().budget(budget);
+        builder.build().unwrap()
+    }
+
+    #[test]
+    fn r07_the_budget_trait_is_exact_for_any_ratio() {
+        let clock = ManualClock::new();
+        for (ratio, expected) in [(0.6, 6), (1.0, 10), (0.1, 1), (2.5, 25)] {
+            let budget = RetryBudget::windowed(ratio, secs(10), 0).unwrap();
+            let adapter = BudgetAdapter::new(budget, clock.shared()).unwrap();
+            for _ in 0..10 {
+                adapter.deposit();
+            }
+            let granted = (0..100).filter(|_| adapter.withdraw()).count();
+            assert_eq!(granted, expected, "{ratio}");
+        }
+        let in_flight = RetryBudget::in_flight(0.2, 3).unwrap();
+        let refused = BudgetAdapter::new(in_flight, SystemClock::shared()).unwrap_err();
+        assert!(refused.to_string().contains("calls in flight"), "{refused}");
+    }
 }

@@ -202,6 +202,43 @@ async fn defaults_of_the_application_give_way_to_every_source() {
 }
 
 #[tokio::test]
+async fn a_pipeline_follows_the_settings_of_the_operator() {
+    let infra = Infrastructure::builder()
+        .environment([
+            ("RETRY_MAX_ATTEMPTS", "2"),
+            ("RETRY_BASE_DELAY", "1ms"),
+            ("RETRY_MAX_DELAY", "2ms"),
+            ("CIRCUIT_BREAKER_THRESHOLD", "2"),
+            ("CIRCUIT_BREAKER_OPEN_DURATION", "1h"),
+            ("CALL_TIMEOUT", "20s"),
+            ("CALL_ATTEMPT_TIMEOUT", "20s"),
+        ])
+        .start()
+        .await
+        .unwrap();
+    let pipeline = infra.pipeline("venue").unwrap().build().unwrap();
+    let refused = || async {
+        let kind = std::io::ErrorKind::ConnectionRefused;
+        Err::<(), _>(std::io::Error::from(kind))
+    };
+    // Two attempts, two failures in a row: the breaker is open for an hour.
+    let failed = pipeline.call(refused).await.unwrap_err();
+    assert!(failed.into_inner().is_some());
+    let rejected = pipeline.call(refused).await.unwrap_err();
+    let wait = rejected.rejected().unwrap().retry_after.unwrap();
+    assert!(wait.as_secs() > 3_000, "{wait:?}");
+    infra.shutdown().await;
+
+    let settings = [("CALL_TIMEOUT", "1s"), ("CALL_ATTEMPT_TIMEOUT", "2s")];
+    let builder = Infrastructure::builder().environment(settings);
+    let infra = builder.start().await.unwrap();
+    let misfit = infra.pipeline("venue").unwrap().build().unwrap_err();
+    let expected = "is 1s, shorter than `attempt_timeout` (2s)";
+    assert!(misfit.to_string().contains(expected), "{misfit}");
+    infra.shutdown().await;
+}
+
+#[tokio::test]
 async fn trap_39_liveness_stays_up_when_a_required_dependency_is_down() {
     let infra = Infrastructure::builder()
         .health_check(

@@ -1,5 +1,7 @@
 //! What the suites share: an error, calls under the test's control, a breaker on a manual clock.
 
+pub mod shells;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -260,6 +262,21 @@ impl Running {
 
 pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Drives the call by moving the clock, a millisecond at a time.
+pub async fn drive<T: Send + 'static>(
+    clock: &ManualClock,
+    call: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let task = infra_core::context::spawn(call);
+    settle().await;
+    while !task.is_finished() {
+        assert!(clock.sleepers() > 0, "hangs");
+        clock.advance(ms(1));
+        settle().await;
+    }
+    task.await.unwrap()
 }
 
 /// Lets other tasks of this single-threaded runtime run until they wait.

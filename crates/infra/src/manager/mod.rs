@@ -199,22 +199,47 @@ impl Infrastructure {
         }
     }
 
+    /// What operators said about retries, breakers and time limits, for pieces of
+    /// [`infra_resilience`] that the program builds itself.
+    #[cfg(feature = "resilience")]
+    pub fn resilience_settings(&self) -> infra_resilience::ResilienceSettings {
+        let loaded = self.config().resilience;
+        infra_resilience::ResilienceSettings {
+            retry_max_attempts: loaded.retry_max_attempts,
+            retry_base_delay: loaded.retry_base_delay,
+            retry_max_delay: loaded.retry_max_delay,
+            circuit_breaker_threshold: loaded.circuit_breaker_threshold,
+            circuit_breaker_open_duration: loaded.circuit_breaker_open_duration,
+            call_timeout: loaded.call_timeout,
+            call_attempt_timeout: loaded.call_attempt_timeout,
+        }
+    }
+
+    /// Retry, breaker and time limits around calls to one service, as the settings say:
+    /// [`Pipeline::standard`](infra_resilience::Pipeline::standard), to be built or changed first.
+    ///
+    /// # Errors
+    /// Where settings do not fit, naming the values.
+    #[cfg(feature = "resilience")]
+    pub fn pipeline(
+        &self,
+        name: &str,
+    ) -> Result<infra_resilience::PipelineBuilder, infra_resilience::ConfigError> {
+        infra_resilience::Pipeline::standard(name, self.resilience_settings())
+    }
+
     /// A runtime for a strategy graph on this infrastructure: its state, events and emergency
     /// controls, with retries and breakers as the settings say.
     ///
     /// # Errors
-    /// Never with settings that were loaded.
+    /// Where two settings do not fit: `RETRY_BASE_DELAY` above `RETRY_MAX_DELAY`.
     #[cfg(feature = "graph")]
     pub fn graph(
         &self,
         graph: infra_graph::StrategyGraph,
     ) -> Result<infra_graph::RuntimeBuilder, infra_resilience::ConfigError> {
-        let settings = self.config().resilience;
-        let retry = infra_resilience::Retry::exponential()
-            .max_attempts(settings.retry_max_attempts)
-            .build()?;
-        let breaker = infra_resilience::BreakerConfig::default()
-            .consecutive_failures(settings.circuit_breaker_threshold);
+        let settings = self.resilience_settings();
+        let (retry, breaker) = (settings.retry().build()?, settings.breaker());
         Ok(infra_graph::GraphRuntime::builder(graph)
             .state(self.state().clone())
             .events(self.events().clone())
