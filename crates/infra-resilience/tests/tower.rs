@@ -231,8 +231,10 @@ async fn a_broken_service_falls_back_and_layers_of_two_priorities_share_a_bulkhe
     use infra_resilience::Priority;
     use infra_resilience::tower::FallbackLayer;
 
-    let mut broken = Probe::default();
-    broken.readiness_fails_at = Some(1);
+    let broken = Probe {
+        readiness_fails_at: Some(1),
+        ..Probe::default()
+    };
     let second = |error: &Fault, (): ()| {
         ready(if *error == Fault::Lost {
             Ok(9)
