@@ -17,7 +17,6 @@ use std::future::{pending, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use infra_core::context::spawn;
 use infra_core::{Clock, Deadline, ManualClock};
