@@ -30,6 +30,7 @@
 //! | everybody asks the same thing at once | [`Coalesce`](#everybody-asks-the-same-thing-at-once) |
 //! | several of these | [`Pipeline`](#several-of-these) |
 //! | nobody knows whether all this works | [`Chaos`](#nobody-knows-whether-all-this-works) |
+//! | the processes of a fleet need one limit, or one operator's word | `shared` ([a feature](#features)) |
 //! | the program is built of tower services | `tower` ([a feature](#features)) |
 //!
 //! ## A call fails now and works a moment later
@@ -331,6 +332,7 @@
 //! # Features
 //! | feature | default | what |
 //! |---|---|---|
+//! | `shared` | no | operators' decisions and rate limits for a whole fleet |
 //! | `tower` | no | layers on `tower-service` and `tower-layer` |
 //! | `tower-retry` | no | policies and budgets for tower's own retry middleware; brings in `tower` |
 //! | `metrics` | no | counters and gauges through the `metrics` facade |
@@ -350,6 +352,8 @@ pub mod limit;
 pub mod pipeline;
 mod priority;
 pub mod retry;
+#[cfg(feature = "shared")]
+pub mod shared;
 mod sync;
 mod telemetry;
 mod throttle;

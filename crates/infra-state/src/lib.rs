@@ -149,6 +149,8 @@ mod redis;
 #[cfg(any(feature = "redis", feature = "fred"))]
 mod redis_common;
 mod scan;
+#[cfg(feature = "resilience")]
+mod shared;
 mod signal;
 mod step;
 mod store;

@@ -1,0 +1,475 @@
+//! A rate limit that all processes of a fleet share.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use infra_core::{Deadline, SharedClock, SystemClock};
+
+use super::cells::Cells;
+use super::exchange::{Answer, Exchange, Known, WallClock};
+use super::ledger::{Ledger, Next, SharedLimitCounts};
+use super::store::SharedStore;
+use crate::call_error::{CallError, RejectReason, RejectedBy, Rejection};
+use crate::config_error::{self as check, ConfigError};
+use crate::timeout::{timeout, timeout_at};
+
+const MAX_LIMIT: u32 = 1_000_000;
+
+/// A rate limiter whose units lie in a store, so that all processes with a limiter of this
+/// name draw from the same. Clones share one state.
+///
+/// It is a GCRA: one unit every `period / limit`, and up to `burst` at once after a pause. Its
+/// state is one number under the key `rate-limit:<name>`, changed by compare-and-swap.
+///
+/// # How much the store is asked
+/// A process asks one question at a time. While units are used as fast as they come, it takes
+/// them in growing batches up to [`batch`](SharedRateLimiterBuilder::batch), to be used within the
+/// time that they take to grow back (at least 10 ms); what is not used by then is lost. When the
+/// store says that nothing is to be had for a while, it is not asked again before. So the fleet
+/// lets pass at most `limit` per period, one burst, and one batch per process.
+///
+/// # While the store is away
+/// Each process grants `1 / expected_processes` of the rate, from empty on, and asks the store
+/// again every [`ask_again`](SharedRateLimiterBuilder::ask_again). This is logged
+/// (`rate_limiter_degraded`, `rate_limiter_restored`), told to the
+/// [listener](SharedRateLimiterBuilder::on_signal), and counted.
+///
+/// # Clocks
+/// The number is a point on the wall clock, because the processes must agree on it. A process
+/// whose clock is ahead gains that much of a burst once, and no rate; one whose clock is behind
+/// waits so much longer. Differences of more than a minute count as an absent store.
+#[derive(Clone)]
+pub struct SharedRateLimiter {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: Arc<str>,
+    cells: Cells,
+    clock: SharedClock,
+    store_timeout: Duration,
+    listener: Option<Listener>,
+    exchange: Exchange,
+    ledger: Mutex<Ledger>,
+    /// Held by the one call that asks the store.
+    asking: tokio::sync::Mutex<Option<Known>>,
+    /// Held by the first of the calls that wait for units; the others queue behind it, in order.
+    first: tokio::sync::Mutex<()>,
+    waiting: AtomicU32,
+    queue: u32,
+}
+
+type Listener = Arc<dyn Fn(&SharedLimitSignal<'_>) + Send + Sync>;
+
+/// What a [`SharedRateLimiter`] tells its listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SharedLimitSignal<'a> {
+    /// The store is away: from here on this process grants its share.
+    Degraded {
+        /// The limiter's name.
+        limiter: &'a str,
+        /// What was wrong, for a person.
+        cause: &'a str,
+    },
+    /// The store is back.
+    Restored {
+        /// The limiter's name.
+        limiter: &'a str,
+    },
+}
+
+/// The settings of a [`SharedRateLimiter`]. [`rate`](Self::rate) and
+/// [`expected_processes`](Self::expected_processes) must be set.
+#[derive(Clone)]
+pub struct SharedRateLimiterBuilder {
+    name: Arc<str>,
+    store: Arc<dyn SharedStore>,
+    rate: Option<(u32, Duration)>,
+    burst: u32,
+    processes: Option<u32>,
+    batch: u32,
+    ask_again: Duration,
+    store_timeout: Duration,
+    queue: u32,
+    clock: SharedClock,
+    wall: WallClock,
+    listener: Option<Listener>,
+}
+
+impl SharedRateLimiterBuilder {
+    /// `limit` units per `period`, by all processes together, evenly spread; 1 to 1,000,000.
+    #[must_use]
+    pub fn rate(mut self, limit: u32, period: Duration) -> Self {
+        self.rate = Some((limit, period));
+        self
+    }
+
+    /// How many units may pass at once after a pause, 1 to 1,000,000; 1 unless set. No call may
+    /// weigh more.
+    #[must_use]
+    pub fn burst(mut self, units: u32) -> Self {
+        self.burst = units;
+        self
+    }
+
+    /// Among how many processes the rate is divided while the store is away. More processes than
+    /// this then exceed the limit together.
+    #[must_use]
+    pub fn expected_processes(mut self, processes: u32) -> Self {
+        self.processes = Some(processes);
+        self
+    }
+
+    /// The most units that a process takes at a time, 1 or more, and no more than the burst; 16
+    /// unless set. With 1 the store is asked for every call, and the order of calls between
+    /// processes is exact.
+    #[must_use]
+    pub fn batch(mut self, units: u32) -> Self {
+        self.batch = units;
+        self
+    }
+
+    /// How long a process goes on with its share before it asks the store again; 1 s unless set.
+    #[must_use]
+    pub fn ask_again(mut self, wait: Duration) -> Self {
+        self.ask_again = wait;
+        self
+    }
+
+    /// How long one question to the store may take before the store counts as away; 250 ms unless
+    /// set.
+    #[must_use]
+    pub fn store_timeout(mut self, limit: Duration) -> Self {
+        self.store_timeout = limit;
+        self
+    }
+
+    /// How many calls may wait; 1,024 unless set.
+    #[must_use]
+    pub fn queue(mut self, calls: u32) -> Self {
+        self.queue = calls;
+        self
+    }
+
+    /// The clock to wait on; the system's unless set.
+    #[must_use]
+    pub fn clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The clock on which the processes agree; the system's unless set.
+    #[must_use]
+    pub fn wall_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.wall = Arc::new(now);
+        self
+    }
+
+    /// Calls `listener` when the store goes away and when it is back. A panic in it is contained.
+    #[must_use]
+    pub fn on_signal(
+        mut self,
+        listener: impl Fn(&SharedLimitSignal<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// Checks the settings and builds the limiter. The store is not asked yet.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the setting that is missing or cannot work, or for a store without
+    /// compare-and-swap.
+    pub fn build(self) -> Result<SharedRateLimiter, ConfigError> {
+        let missing = |setting| ConfigError::new(setting, "is not set");
+        let (limit, period) = self.rate.ok_or_else(|| missing("rate"))?;
+        let processes = self
+            .processes
+            .ok_or_else(|| missing("expected_processes"))?;
+        check::count("rate", limit, MAX_LIMIT)?;
+        check::positive("rate", period)?;
+        check::count("burst", self.burst, MAX_LIMIT)?;
+        check::count("expected_processes", processes, MAX_LIMIT)?;
+        check::count("batch", self.batch, MAX_LIMIT)?;
+        check::positive("ask_again", self.ask_again)?;
+        check::positive("store_timeout", self.store_timeout)?;
+        if let Some(why) = self.store.unfit() {
+            return Err(ConfigError::new("store", why));
+        }
+        let cells = Cells::new(limit, period, self.burst);
+        Ok(SharedRateLimiter {
+            shared: Arc::new(Shared {
+                exchange: Exchange::new(self.store, &self.name, cells, self.wall),
+                ledger: Mutex::new(Ledger::new(cells, processes, self.batch, self.ask_again)),
+                name: self.name,
+                cells,
+                clock: self.clock,
+                store_timeout: self.store_timeout,
+                listener: self.listener,
+                asking: tokio::sync::Mutex::new(None),
+                first: tokio::sync::Mutex::new(()),
+                waiting: AtomicU32::new(0),
+                queue: self.queue,
+            }),
+        })
+    }
+}
+
+impl SharedRateLimiter {
+    /// Starts the settings of a limiter. All processes must give it the same name, rate and burst.
+    pub fn builder(name: impl Into<Arc<str>>, store: impl SharedStore) -> SharedRateLimiterBuilder {
+        SharedRateLimiterBuilder {
+            name: name.into(),
+            store: Arc::new(store),
+            rate: None,
+            burst: 1,
+            processes: None,
+            batch: 16,
+            ask_again: Duration::from_secs(1),
+            store_timeout: Duration::from_millis(250),
+            queue: 1_024,
+            clock: SystemClock::shared(),
+            wall: Arc::new(SystemTime::now),
+            listener: None,
+        }
+    }
+
+    /// Makes the call when there is room for one unit of weight, waiting in order.
+    ///
+    /// # Errors
+    /// [`CallError::Rejected`] without having called `operation`, or its own error.
+    pub async fn call<T, E, F, Fut>(&self, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.acquire(1).await?;
+        operation().await.map_err(CallError::Inner)
+    }
+
+    /// Takes `weight` now, or nothing. It may have to ask the store, and then takes as long as
+    /// that, at most the [`store_timeout`](SharedRateLimiterBuilder::store_timeout); it does not
+    /// wait for units.
+    ///
+    /// # Errors
+    /// [`Rejection`] with the time until there is room, where nobody else is waiting for it.
+    pub async fn try_acquire(&self, weight: u32) -> Result<(), Rejection> {
+        self.shared.check_weight(weight)?;
+        if self.shared.waiting.load(Ordering::Acquire) > 0 {
+            return Err(self.shared.rejection(RejectReason::QueueFull, None));
+        }
+        match self.shared.step(weight).await {
+            None => Ok(()),
+            wait => Err(self.shared.rejection(RejectReason::QueueFull, wait)),
+        }
+    }
+
+    /// Takes `weight`, waiting for it behind those of this process that came before.
+    ///
+    /// Cancel safe: a dropped wait takes nothing, but for one that is dropped while the store is
+    /// being asked, which may lose what it asked for: at most one batch.
+    ///
+    /// # Errors
+    /// [`Rejection`] when the queue is full, or the weight above the burst.
+    pub async fn acquire(&self, weight: u32) -> Result<(), Rejection> {
+        self.acquire_until(weight, Deadline::NEVER).await
+    }
+
+    /// Like [`acquire`](Self::acquire), waiting until `deadline` at the latest; a call that is
+    /// known to have to wait longer is refused at once.
+    ///
+    /// # Errors
+    /// [`Rejection`] when the queue is full, the wait too long, or the weight above the burst.
+    pub async fn acquire_until(&self, weight: u32, deadline: Deadline) -> Result<(), Rejection> {
+        let shared = &*self.shared;
+        shared.check_weight(weight)?;
+        if shared.waiting.load(Ordering::Acquire) == 0 && shared.quick(weight) {
+            return Ok(());
+        }
+        let _place = shared.queue_up()?;
+        let Ok(_first) = timeout_at(&shared.clock, deadline, shared.first.lock()).await else {
+            return Err(shared.rejection(RejectReason::WaitTooLong, None));
+        };
+        while let Some(wait) = shared.step(weight).await {
+            if wait > deadline.remaining(shared.clock.now()) {
+                return Err(shared.rejection(RejectReason::WaitTooLong, Some(wait)));
+            }
+            shared.clock.sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    /// True while the store is away and this process grants its share.
+    pub fn is_degraded(&self) -> bool {
+        self.shared.ledger().is_away()
+    }
+
+    /// Counts since the limiter was built.
+    pub fn counts(&self) -> SharedLimitCounts {
+        self.shared.ledger().counts
+    }
+
+    /// How many calls of this process wait.
+    pub fn queued(&self) -> u32 {
+        self.shared.waiting.load(Ordering::Acquire)
+    }
+
+    /// The name given to the builder.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+}
+
+impl Shared {
+    /// Takes `weight`, or says how long to wait before trying again.
+    async fn step(&self, weight: u32) -> Option<Duration> {
+        if let Some(known) = self.without_asking(weight) {
+            return known;
+        }
+        let mut memory = self.asking.lock().await;
+        // The call before this one may have brought units, or an answer.
+        let next = self.ledger().take(weight, self.clock.now());
+        match next {
+            Next::Taken => None,
+            Next::Wait(wait) => Some(wait),
+            Next::Ask { needed, wanted } => {
+                let answer = self.ask(&mut memory, (needed, wanted)).await;
+                self.settle(weight, answer)
+            }
+        }
+    }
+
+    async fn ask(&self, memory: &mut Option<Known>, units: (u32, u32)) -> Answer {
+        let mut conflicts = 0;
+        let asked = self.exchange.ask(memory, units, &mut conflicts);
+        let answer = timeout(&self.clock, self.store_timeout, asked).await;
+        let mut ledger = self.ledger();
+        ledger.counts.exchanges += 1;
+        ledger.counts.conflicts += conflicts;
+        answer.unwrap_or_else(|late| Answer::Lost(late.to_string()))
+    }
+
+    /// Enters the answer to a call of this weight, and says what is left of its wait.
+    fn settle(&self, weight: u32, answer: Answer) -> Option<Duration> {
+        let now = self.clock.now();
+        let (limiter, mut ledger) = (&*self.name, self.ledger());
+        let (signal, wait) = match &answer {
+            Answer::Granted(units) => {
+                let back = ledger.granted(weight, *units, now);
+                (
+                    back.then_some(SharedLimitSignal::Restored { limiter }),
+                    None,
+                )
+            }
+            Answer::Wait(wait) => {
+                let back = ledger.refused(weight, *wait, now);
+                let signal = back.then_some(SharedLimitSignal::Restored { limiter });
+                (signal, Some(*wait))
+            }
+            Answer::Lost(cause) => {
+                let gone = ledger.lost(now);
+                let signal = gone.then_some(SharedLimitSignal::Degraded { limiter, cause });
+                // At once from the share, where that has something.
+                let wait = match ledger.take(weight, now) {
+                    Next::Wait(wait) => Some(wait),
+                    Next::Taken | Next::Ask { .. } => None,
+                };
+                (signal, wait)
+            }
+        };
+        drop(ledger);
+        if let Some(signal) = signal {
+            self.tell(signal);
+        }
+        wait
+    }
+
+    fn quick(&self, weight: u32) -> bool {
+        self.without_asking(weight) == Some(None)
+    }
+
+    /// `None` where the store must be asked.
+    fn without_asking(&self, weight: u32) -> Option<Option<Duration>> {
+        match self.ledger().take(weight, self.clock.now()) {
+            Next::Taken => Some(None),
+            Next::Wait(wait) => Some(Some(wait)),
+            Next::Ask { .. } => None,
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_weight(&self, weight: u32) -> Result<(), Rejection> {
+        if weight > self.cells.burst() {
+            return Err(self.rejection(RejectReason::TooHeavy, None));
+        }
+        Ok(())
+    }
+
+    fn rejection(&self, reason: RejectReason, retry_after: Option<Duration>) -> Rejection {
+        Rejection {
+            retry_after,
+            ..Rejection::new(RejectedBy::RateLimiter, &self.name, reason)
+        }
+    }
+
+    fn queue_up(&self) -> Result<Place<'_>, Rejection> {
+        let place = Place(&self.waiting);
+        if self.waiting.fetch_add(1, Ordering::AcqRel) >= self.queue {
+            return Err(self.rejection(RejectReason::QueueFull, None));
+        }
+        Ok(place)
+    }
+
+    /// Tells a change, outside of every lock.
+    fn tell(&self, signal: SharedLimitSignal<'_>) {
+        match signal {
+            SharedLimitSignal::Degraded { limiter, cause } => {
+                tracing::warn!(limiter, cause, "rate_limiter_degraded");
+            }
+            SharedLimitSignal::Restored { limiter } => {
+                tracing::info!(limiter, "rate_limiter_restored");
+            }
+        }
+        if let Some(listener) = &self.listener {
+            // A listener that panics harms nobody else; there is nobody to tell.
+            let _ = catch_unwind(AssertUnwindSafe(|| listener(&signal)));
+        }
+    }
+}
+
+/// A place in the queue, given back when dropped.
+struct Place<'a>(&'a AtomicU32);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl fmt::Debug for SharedRateLimiterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedRateLimiterBuilder")
+            .field("name", &self.name)
+            .field("rate", &self.rate)
+            .field("burst", &self.burst)
+            .field("expected_processes", &self.processes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SharedRateLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedRateLimiter")
+            .field("name", &self.shared.name)
+            .field("degraded", &self.is_degraded())
+            .field("queued", &self.queued())
+            .finish_non_exhaustive()
+    }
+}
