@@ -5,6 +5,7 @@
 //! - [`tasks`]: what each task consists of;
 //! - [`redis`]: which Redis or Valkey server the tests run on, and how it was found;
 //! - [`install`]: what a task may install when it is missing, and where;
+//! - [`mutants`]: defects put into the cores on purpose;
 //! - [`image`]: container images made of the installed server program;
 //! - [`fuzz`]: fuzz targets, each for a bounded time;
 //! - [`python`]: the virtual environment of the Python interoperability tests;
@@ -17,6 +18,7 @@
 mod fuzz;
 mod image;
 mod install;
+mod mutants;
 mod python;
 mod redis;
 mod report;
@@ -46,6 +48,8 @@ Tasks of the workspace: cargo xtask <task>
   bench                   runs the benchmarks and writes BENCHMARKS.md
   fuzz [SECONDS]          every fuzz target for so long (60 unless given), with a nightly
                           compiler where there is one; installs cargo-fuzz under target/
+  mutants [FILE]          small defects in the cores of the resilience crate, one at a time: do its
+                          tests notice? Takes hours; FILE is a part of a core's path
   ci                      everything that has to hold before a change is merged
   help                    this text
 
@@ -71,6 +75,8 @@ fn main() -> ExitCode {
             }
             |report, _, seconds| fuzz::fuzz(report, seconds)
         }
+        // The one task that takes a text of its own, and no server.
+        ["mutants", ..] => |_, _, _| {},
         ["ci"] => |report, _, _| tasks::ci(report),
         [] | ["help" | "-h" | "--help", ..] => {
             print!("{HELP}");
@@ -89,6 +95,9 @@ fn main() -> ExitCode {
         return misused(&format!("the workspace is gone: {error}"));
     }
     let mut report = Report::new();
+    if let ["mutants", chosen @ ..] = words.as_slice() {
+        mutants::mutants(&mut report, chosen.first().unwrap_or(&""));
+    }
     task(&mut report, &wanted, seconds);
     report.finish()
 }
