@@ -49,20 +49,24 @@
 //!   `cells` is the arithmetic of both.
 //! - [`SharedStore`]: what a store must be able to do.
 
+mod builder;
 mod cells;
 mod document;
 mod error;
+mod event;
 mod exchange;
 mod ledger;
 mod limiter;
 mod overrides;
 mod store;
 
+pub use builder::SharedRateLimiterBuilder;
 pub use document::FleetOverride;
 pub use error::FleetError;
+pub use event::{FleetEvent, FleetStatus};
 pub use ledger::SharedLimitCounts;
-pub use limiter::{SharedLimitSignal, SharedRateLimiter, SharedRateLimiterBuilder};
-pub use overrides::{FleetEvent, FleetOverrides, FleetOverridesBuilder, FleetStatus};
+pub use limiter::{SharedLimitSignal, SharedRateLimiter};
+pub use overrides::{FleetOverrides, FleetOverridesBuilder};
 pub use store::{
     MemorySharedStore, SharedChanges, SharedStore, SharedStoreError, SharedValue, SharedVersion,
     StoreResult,

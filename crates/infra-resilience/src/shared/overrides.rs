@@ -13,6 +13,7 @@ use infra_core::{MonoTime, SharedClock, SystemClock};
 
 use super::document::{Document, FleetOverride, MAX_OVERRIDES};
 use super::error::FleetError;
+use super::event::{FleetEvent, FleetStatus, Listener};
 use super::store::{SharedChanges, SharedStore, SharedStoreError, SharedValue};
 use crate::breaker::{BreakerRegistry, CircuitBreaker, Mode};
 use crate::config_error::{self as check, ConfigError};
@@ -59,47 +60,6 @@ struct State {
     last_read: Option<MonoTime>,
     failures: u64,
     away: bool,
-}
-
-type Listener = Arc<dyn Fn(&FleetEvent<'_>) + Send + Sync>;
-
-/// What [`FleetOverrides`] tells its listener. Each is logged as well.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FleetEvent<'a> {
-    /// A decision that is new to this process was applied to the breakers of this name.
-    Applied {
-        /// The breaker's name.
-        breaker: &'a str,
-        /// What was decided.
-        decision: &'a FleetOverride,
-    },
-    /// The decision on a breaker is of a kind that this program does not know: the last one stays.
-    Unreadable {
-        /// The breaker's name.
-        breaker: &'a str,
-    },
-    /// The decisions cannot be read: the last ones stay.
-    StoreLost {
-        /// What is wrong, for a person.
-        cause: &'a str,
-    },
-    /// They can be read again.
-    StoreBack,
-}
-
-/// How well a process follows the decisions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FleetStatus {
-    /// False while the decisions cannot be read.
-    pub store_reachable: bool,
-    /// How long ago they were read last; none before the first time.
-    pub age: Option<Duration>,
-    /// How often reading has failed.
-    pub failures: u64,
-    /// How many breakers a decision other than a release is in force for.
-    pub in_force: usize,
 }
 
 /// The settings of [`FleetOverrides`].
@@ -394,22 +354,7 @@ impl Shared {
     }
 
     fn tell(&self, event: &FleetEvent<'_>) {
-        match event {
-            FleetEvent::Applied { breaker, decision } => tracing::warn!(
-                breaker,
-                mode = decision.mode.as_str(),
-                actor = decision.actor,
-                reason = decision.reason,
-                "circuit_breaker_override_applied"
-            ),
-            FleetEvent::Unreadable { breaker } => {
-                tracing::warn!(breaker, "circuit_breaker_override_unreadable");
-            }
-            FleetEvent::StoreLost { cause } => {
-                tracing::warn!(cause, "circuit_breaker_overrides_lost");
-            }
-            FleetEvent::StoreBack => tracing::info!("circuit_breaker_overrides_back"),
-        }
+        event.log();
         if let Some(listener) = &self.listener {
             // A listener that panics harms nobody else; there is nobody to tell.
             let _ = catch_unwind(AssertUnwindSafe(|| listener(event)));
