@@ -86,13 +86,12 @@
 //! pipelining client of our own, `fred` the library of that name. **Choose `redis`**, unless one of
 //! these counts for you: a second opinion when you suspect a client, or a program that has `fred`
 //! in it anyway. What differs:
-//! - After `CLUSTERDOWN` the library gives up its connection, so writes on their way have an unknown
-//!   outcome then.
+//! - After `CLUSTERDOWN` the library gives up its connection, so writes on their way have an
+//!   unknown outcome then.
 //! - A password that the server did not ask for is taken for accepted, where `redis` says so.
-//! - It compiles about thirty crates more.
-//! - With many callers it is slower, because each call takes a lock or two more on its way; the
-//!   figures of both, side by side and beside the bare libraries, are in `BENCHMARKS.md` at the root
-//!   of the repository.
+//! - It compiles 35 crates more.
+//! - With many callers it is slower. The figures of both, side by side and beside the bare
+//!   libraries, are in `BENCHMARKS.md` at the root of the repository.
 //!
 //! # Which part to read
 //! | you want to | look at |
