@@ -82,7 +82,9 @@ impl Holder {
 
     fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
         assert!(sent.unwrap().success());
     }
 }
@@ -112,7 +114,10 @@ async fn child_holds_a_lease() {
         println!("{}", if valid { "valid" } else { "lost" });
         if !valid {
             held.lost().await;
-            let error = held.set(&format!("{name}:fenced"), &"stale").await.unwrap_err();
+            let error = held
+                .set(&format!("{name}:fenced"), &"stale")
+                .await
+                .unwrap_err();
             println!("refused {:?}", error.kind());
             return;
         }

@@ -16,7 +16,6 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::Poll;
 
 use infra_core::{Clock, ManualClock};
 use infra_resilience::retry::Jitter;
@@ -66,7 +65,7 @@ fn work(clock: &ManualClock, result: Result<u32, Fault>) -> (Inner, Arc<AtomicU3
 fn poll_and_drop(clock: &ManualClock, outer: &Outer, polls: usize) -> bool {
     let mut call = outer();
     for _ in 0..polls {
-        if let Poll::Ready(_) = poll_once(&mut call) {
+        if poll_once(&mut call).is_ready() {
             return true;
         }
         clock.advance(ms(STEP));
