@@ -84,7 +84,6 @@ const CACHE_BACKENDS: &[Choice] = &[
 ];
 
 const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 const LOG_FORMATS: &[Choice] = &[
     Choice::always("json"),
@@ -176,26 +175,26 @@ pub const SETTINGS: &[Setting] = &[
     Setting::integer(RETRY_MAX_ATTEMPTS, 1, 100)
         .default("3")
         .doc("How often a call is tried, the first time included."),
-    Setting::duration(RETRY_BASE_DELAY, SHORTEST, LONGEST)
+    Setting::duration(RETRY_BASE_DELAY, SHORTEST, DAY)
         .default("100ms")
         .doc("How long the wait before the second try is at most; each further wait may be twice as long."),
-    Setting::duration(RETRY_MAX_DELAY, SHORTEST, LONGEST)
+    Setting::duration(RETRY_MAX_DELAY, SHORTEST, DAY)
         .default("10s")
         .doc("How long no wait between two tries exceeds; at least `RETRY_BASE_DELAY`."),
     Setting::integer(CIRCUIT_BREAKER_THRESHOLD, 1, 1_000_000)
         .default("5")
         .doc("How many failures in a row open a circuit breaker."),
-    Setting::duration(CIRCUIT_BREAKER_OPEN_DURATION, SHORTEST, LONGEST)
+    Setting::duration(CIRCUIT_BREAKER_OPEN_DURATION, SHORTEST, DAY)
         .default("30s")
         .doc(
             "How long a circuit breaker stays open at first; twice as long after each failed probe, \
              up to four times.",
         ),
-    Setting::duration(CALL_TIMEOUT, SHORTEST, LONGEST).doc(
+    Setting::duration(CALL_TIMEOUT, SHORTEST, DAY).doc(
         "How long a call may take with all its tries and waits, where the program did not say: \
          30 s, for the API of an exchange 15 s.",
     ),
-    Setting::duration(CALL_ATTEMPT_TIMEOUT, SHORTEST, LONGEST).doc(
+    Setting::duration(CALL_ATTEMPT_TIMEOUT, SHORTEST, DAY).doc(
         "How long one try may take, at most `CALL_TIMEOUT`: 10 s, for the API of an exchange 5 s.",
     ),
 ];
