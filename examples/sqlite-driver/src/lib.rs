@@ -31,7 +31,7 @@
 //! 2. **Reads and writes**: the calls without a default. Each gets a `limit`; a driver that does not
 //!    keep it by itself leaves [`StateDriver::keeps_deadlines`] at false, and the store puts a timer
 //!    around each call. This driver does that: its work goes on in the background, which is why the
-//!    store reports a write that timed out as [`Outcome::Unknown`](infra_core::Outcome::Unknown).
+//!    store reports a write that timed out as [`Outcome::Unknown`].
 //! 3. **Expiry**: an expired value is invisible to every call at once. Here each statement compares
 //!    with the time; a task in the background removes what has expired.
 //! 4. **Errors**: [`DriverError::new`] with the kind that tells the user what to do, and above all

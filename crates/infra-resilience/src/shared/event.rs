@@ -7,7 +7,7 @@ use super::document::FleetOverride;
 
 pub(super) type Listener = Arc<dyn Fn(&FleetEvent<'_>) + Send + Sync>;
 
-/// What [`FleetOverrides`] tells its listener. Each is logged as well.
+/// What [`FleetOverrides`](super::FleetOverrides) tells its listener. Each is logged as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FleetEvent<'a> {
