@@ -95,6 +95,7 @@ impl<G: Gate> Taking<G> {
         }
     }
 
+    #[cfg(feature = "tower")]
     pub(crate) fn gate(&self) -> &G {
         &self.gate
     }
