@@ -51,6 +51,8 @@ async fn a_server_that_comes_back_empty_is_told() {
     let mut signals = store.signals();
     store.set("k", &1).await.unwrap();
     marked(&server).await;
+    // What it asks last: so it knows of its own marker.
+    risks(&store, 1).await;
     for _ in 0..2 {
         server.kill();
         let lost = signal(&mut signals).await;

@@ -100,13 +100,20 @@ impl Following {
         let mut link = self.connection.watch();
         let mut status = self.connection.status();
         loop {
-            match status {
-                LinkStatus::Up => self.is_up().await,
-                LinkStatus::Down { reason } => self.is_down(reason),
+            let changed = match status {
+                // Questions to a server that is gone must not delay the news of it.
+                LinkStatus::Up => tokio::select! {
+                    () = self.is_up() => link.changed().await,
+                    changed = link.changed() => changed,
+                },
+                LinkStatus::Down { reason } => {
+                    self.is_down(reason);
+                    link.changed().await
+                }
                 LinkStatus::Closed => return,
-                _ => {}
-            }
-            match link.changed().await {
+                _ => link.changed().await,
+            };
+            match changed {
                 Some(changed) => status = changed,
                 None => return,
             }
@@ -134,14 +141,16 @@ impl Following {
 
     async fn look_for_marker(&mut self) -> Result<(), RedisFault> {
         let found = self.marker().await?;
-        let current = match &found {
-            Some(marker) => marker.clone(),
+        let before = self.marker.clone();
+        match &found {
+            Some(marker) => self.marker = Some(marker.clone()),
             None => self.mark().await?,
-        };
-        let before = self.marker.replace(current.clone());
+        }
         let reason = match (before, found) {
             (Some(_), None) => "the server came back empty",
-            (Some(before), Some(_)) if before != current => "the server came back with other data",
+            (Some(before), Some(found)) if before != found => {
+                "the server came back with other data"
+            }
             _ => return Ok(()),
         };
         let url = self.connection.options().url();
@@ -161,7 +170,7 @@ impl Following {
     }
 
     /// Another process may be faster: what is there then counts.
-    async fn mark(&self) -> Result<Vec<u8>, RedisFault> {
+    async fn mark(&mut self) -> Result<(), RedisFault> {
         let marker = format!("{:016x}{:016x}", random::number(), random::number());
         let set = [
             &b"SET"[..],
@@ -169,8 +178,12 @@ impl Following {
             marker.as_bytes(),
             &b"NX"[..],
         ];
-        self.connection.send(&set, Effect::Write, LIMIT).await?;
-        Ok(self.marker().await?.unwrap_or_else(|| marker.into()))
+        let set = self.connection.send(&set, Effect::Write, LIMIT).await?;
+        self.marker = match set {
+            Value::Nil => self.marker().await?,
+            _ => Some(marker.into()),
+        };
+        Ok(())
     }
 
     async fn look_for_risks(&mut self) -> Result<(), RedisFault> {
