@@ -75,6 +75,7 @@ macro_rules! operations {
         pub(super) enum Operation { $($variant),* }
 
         impl Operation {
+            #[cfg(feature = "metrics")]
             pub(super) const COUNT: usize = [$($name),*].len();
 
             pub(super) const fn name(self) -> &'static str {
