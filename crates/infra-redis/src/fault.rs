@@ -108,6 +108,7 @@ impl RedisFault {
     }
 
     /// Too many calls were on their way already; this one was not sent.
+    #[cfg(feature = "redis")]
     pub(crate) fn no_room() -> Self {
         let message = "too many calls wait for the server: not sent before the deadline";
         let mut fault = RedisFault::new(FaultKind::Timeout, message);

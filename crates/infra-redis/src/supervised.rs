@@ -71,8 +71,10 @@ impl<C: Client> Supervised<C> {
         self.handle.supervisor.abort();
     }
 
-    /// Makes one call: waits for a connection, sends, and waits for the answer, all within
-    /// `limit`. Reads that lose their connection are sent again over the next one.
+    /// Makes one call on a client that keeps no deadlines: waits for a connection, sends, and waits
+    /// for the answer, all within `limit`. Reads that lose their connection are sent again over
+    /// the next one.
+    #[cfg(feature = "fred")]
     pub(crate) async fn call<T, F>(
         &self,
         effect: Effect,
