@@ -73,8 +73,11 @@ impl FileDriver {
                         self.look_into(&error, snapshot);
                         failed = Some(error);
                     }
-                    Err(ReadFailed::File(error)) => return Err(error.into()),
-                    Err(other) => return Err(other.into()),
+                    // What went wrong before says more than that time is up.
+                    Err(other) => match (other, failed) {
+                        (ReadFailed::TimedOut(_), Some(error)) => return Err(error.into()),
+                        (other, _) => return Err(other.into()),
+                    },
                 }
             }
             if timeout_at(until, sleep(PAUSE)).await.is_err() {
