@@ -84,7 +84,7 @@ fn memory_throughput(runtime: &Runtime, effort: Effort) -> Row {
         "memory bus, 1 publisher, 1 subscriber, every message counted",
         "msg/s",
     )
-    .against("tokio mpsc, same data encoded once and decoded")
+    .against("tokio mpsc, same data encoded, no ids, no counters")
     .note("queue of 4,096, policy Block; the goal is 1 million/s of our own figure")
     .of(&figures);
     row.judged = crate::harness::Judged::Own;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use infra_core::context::spawn_detached;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
+#[cfg(feature = "fred")]
+use tokio::time::timeout_at;
 
 use crate::client::Client;
 use crate::connect_error::ConnectError;

@@ -1,14 +1,32 @@
 //! Ids that travel between processes, and are therefore untrusted when they arrive.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
 /// An id of 1 to 128 characters out of `A-Z a-z 0-9 - _ . : / @ + =`.
 ///
 /// The limits keep a foreign id from breaking a log line, a header or a key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CorrelationId(Arc<str>);
+#[derive(Clone)]
+pub struct CorrelationId(Repr);
+
+/// Inline up to here: a UUID with a word of two letters.
+const INLINE: usize = 38;
+
+#[derive(Clone)]
+enum Repr {
+    // Most ids are UUIDs, and every event that arrives brings two: no allocation for them.
+    Inline { len: u8, bytes: [u8; INLINE] },
+    Shared(Arc<str>),
+}
+
+/// Whether an id may have this byte.
+fn allowed(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/' | b'@' | b'+' | b'=')
+}
 
 impl CorrelationId {
     /// The longest id in bytes.
@@ -17,9 +35,7 @@ impl CorrelationId {
     /// A new id, a UUID version 7: ids made later sort later.
     pub fn generate() -> Self {
         let mut buffer = uuid::Uuid::encode_buffer();
-        CorrelationId(Arc::from(
-            &*uuid::Uuid::now_v7().hyphenated().encode_lower(&mut buffer),
-        ))
+        Self::new(uuid::Uuid::now_v7().hyphenated().encode_lower(&mut buffer))
     }
 
     /// Takes a foreign id, or says why it cannot be taken.
@@ -27,18 +43,65 @@ impl CorrelationId {
         if text.is_empty() || text.len() > Self::MAX_LEN {
             return Err(InvalidId("an id has 1 to 128 characters"));
         }
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/@+=".contains(&b);
         if !text.bytes().all(allowed) {
             return Err(InvalidId(
                 "an id has only the characters A-Z a-z 0-9 - _ . : / @ + =",
             ));
         }
-        Ok(CorrelationId(Arc::from(text)))
+        Ok(Self::new(text))
+    }
+
+    /// Of text that is an id.
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; INLINE];
+        CorrelationId(match bytes.get_mut(..text.len()) {
+            Some(place) => {
+                place.copy_from_slice(text.as_bytes());
+                Repr::Inline {
+                    len: text.len() as u8,
+                    bytes,
+                }
+            }
+            None => Repr::Shared(Arc::from(text)),
+        })
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Repr::Inline { len, bytes } => {
+                let bytes = bytes.get(..usize::from(*len)).unwrap_or_default();
+                // Always text: copied from a `str`.
+                std::str::from_utf8(bytes).unwrap_or_default()
+            }
+            Repr::Shared(text) => text,
+        }
+    }
+}
+
+impl PartialEq for CorrelationId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for CorrelationId {}
+
+impl PartialOrd for CorrelationId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for CorrelationId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for CorrelationId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -51,13 +114,13 @@ impl FromStr for CorrelationId {
 
 impl fmt::Display for CorrelationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for CorrelationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 

@@ -62,9 +62,9 @@ struct Inner {
 }
 
 impl Inner {
-    /// A copy with room for one more field and without the rendering.
-    fn copy(&self) -> Self {
-        let mut fields = Vec::with_capacity(self.fields.len() + 1);
+    /// A copy with room for some more fields and without the rendering.
+    fn copy(&self, more: usize) -> Self {
+        let mut fields = Vec::with_capacity(self.fields.len() + more);
         fields.extend_from_slice(&self.fields);
         Inner {
             correlation_id: self.correlation_id.clone(),
@@ -90,7 +90,26 @@ impl Context {
 
     /// A context with a fresh correlation id: the start of a new piece of work.
     pub fn new() -> Self {
-        Context::empty().with_correlation_id(CorrelationId::generate())
+        Context::of_ids(Some(CorrelationId::generate()), None, None)
+    }
+
+    /// A context with these ids alone: where work begins that something from elsewhere caused.
+    pub fn of_ids(
+        correlation_id: Option<CorrelationId>,
+        causation_id: Option<CorrelationId>,
+        traceparent: Option<TraceParent>,
+    ) -> Self {
+        if correlation_id.is_none() && causation_id.is_none() && traceparent.is_none() {
+            return Context::empty();
+        }
+        Context {
+            inner: Some(Arc::new(Inner {
+                correlation_id,
+                causation_id,
+                traceparent,
+                ..Inner::default()
+            })),
+        }
     }
 
     /// True when there is neither an id nor a field.
@@ -102,7 +121,7 @@ impl Context {
     #[must_use = "a context is immutable: use the returned one, for example with `.scope(future)`"]
     pub fn bind(&self, key: impl Into<Key>, value: impl Into<Value>) -> Self {
         let (key, value) = (key.into(), value.into());
-        self.edit(|inner| {
+        self.edit(1, |inner| {
             if let Some(slot) = inner.fields.iter_mut().find(|(k, _)| *k == key) {
                 slot.1 = value;
             } else if inner.fields.len() < MAX_FIELDS {
@@ -119,25 +138,25 @@ impl Context {
         if self.get(key).is_none() {
             return self.clone();
         }
-        self.edit(|inner| inner.fields.retain(|(k, _)| k != key))
+        self.edit(0, |inner| inner.fields.retain(|(k, _)| k != key))
     }
 
     /// A copy with this correlation id.
     #[must_use = "a context is immutable: use the returned one"]
     pub fn with_correlation_id(&self, id: CorrelationId) -> Self {
-        self.edit(|inner| inner.correlation_id = Some(id))
+        self.edit(0, |inner| inner.correlation_id = Some(id))
     }
 
     /// A copy with this causation id: the id of the event that led here.
     #[must_use = "a context is immutable: use the returned one"]
     pub fn with_causation_id(&self, id: CorrelationId) -> Self {
-        self.edit(|inner| inner.causation_id = Some(id))
+        self.edit(0, |inner| inner.causation_id = Some(id))
     }
 
     /// A copy with this W3C trace parent. It stands beside the correlation id and never replaces it.
     #[must_use = "a context is immutable: use the returned one"]
     pub fn with_traceparent(&self, traceparent: TraceParent) -> Self {
-        self.edit(|inner| inner.traceparent = Some(traceparent))
+        self.edit(0, |inner| inner.traceparent = Some(traceparent))
     }
 
     /// The id shared by everything that belongs to one piece of work.
@@ -188,10 +207,11 @@ impl Context {
         (*owner == renderer).then_some(&**text)
     }
 
-    fn edit(&self, change: impl FnOnce(&mut Inner)) -> Self {
+    /// A copy with a change that adds so many fields at most.
+    fn edit(&self, more: usize, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = match &self.inner {
             None => Inner::default(),
-            Some(inner) => inner.copy(),
+            Some(inner) => inner.copy(more),
         };
         change(&mut inner);
         Context {

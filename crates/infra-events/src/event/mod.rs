@@ -169,22 +169,16 @@ impl Event {
     ///
     /// An id that [`CorrelationId`] refuses is replaced by a new one.
     pub fn context(&self) -> Context {
-        let own = CorrelationId::parse(self.0.id.as_str()).ok();
-        let correlation = self.0.correlation_id.clone().or_else(|| own.clone());
-        let mut context = Context::empty().with_correlation_id(correlation.unwrap_or_else(|| {
+        let own = CorrelationId::parse(self.id().as_str()).ok();
+        let given = || self.0.correlation_id.clone().or_else(|| own.clone());
+        let correlation_id = given().unwrap_or_else(|| {
             tracing::debug!(
                 channel = self.channel(),
                 "event id cannot serve as correlation id"
             );
             CorrelationId::generate()
-        }));
-        if let Some(own) = own {
-            context = context.with_causation_id(own);
-        }
-        match self.0.traceparent {
-            Some(traceparent) => context.with_traceparent(traceparent),
-            None => context,
-        }
+        });
+        Context::of_ids(Some(correlation_id), own, self.0.traceparent)
     }
 
     fn rare<'a>(&'a self, pick: impl Fn(&'a Rare) -> &'a Option<Arc<str>>) -> Option<&'a str> {
