@@ -157,12 +157,12 @@ fn each_feature() -> Result<(), String> {
         "--exclude",
         "xtask",
     ];
-    shell::run(
-        Command::new(hack)
-            .args(check)
-            .args(without)
-            .args(["--keep-going", "--", "-D", "warnings"]),
-    )
+    shell::run(Command::new(hack).args(check).args(without).args([
+        "--keep-going",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 /// Runs the selected tests; all of them without a selection.

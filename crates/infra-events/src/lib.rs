@@ -158,6 +158,7 @@ mod glob;
 mod handler;
 mod intake;
 mod options;
+mod patience;
 mod queue;
 mod reentry;
 mod router;

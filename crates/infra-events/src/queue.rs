@@ -4,6 +4,7 @@
 //! `received = queued + running + finished in some way + dropped + abandoned`.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
+    /// How many items there are, for whoever only looks. Written under the mutex.
+    len: AtomicUsize,
     /// Wakes publishers that wait for room.
     room: Notify,
     /// Wakes whoever waits for the consumer to get somewhere; only once `watched` is set.
@@ -95,6 +98,7 @@ impl<T> Queue<T> {
                 unreported: 0,
                 reported_at: None,
             }),
+            len: AtomicUsize::new(0),
             room: Notify::new(),
             changed: Notify::new(),
             capacity: capacity.max(1),
@@ -104,6 +108,15 @@ impl<T> Queue<T> {
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_len(&self, state: &State<T>) {
+        self.len.store(state.items.len(), Ordering::Relaxed);
+    }
+
+    /// Whether there was nothing a moment ago.
+    pub(crate) fn looks_empty(&self) -> bool {
+        self.len.load(Ordering::Relaxed) == 0
     }
 
     /// Adds an item without waiting.
@@ -121,6 +134,7 @@ impl<T> Queue<T> {
         }
         state.stats.received += 1;
         state.items.push_back(item);
+        self.note_len(&state);
         let answer = match &evicted {
             Some(_) => Offer::Replaced {
                 report: state.count_drop(),
@@ -203,6 +217,7 @@ impl<T> Queue<T> {
         }
         if !state.paused || state.intake == Intake::Sealed {
             if let Some(item) = state.items.pop_front() {
+                self.note_len(state);
                 self.make_room_known(state);
                 return Poll::Ready(Some(item));
             }
@@ -279,6 +294,7 @@ impl<T> Queue<T> {
         let mut left = VecDeque::new();
         if intake == Intake::Stopped {
             left = std::mem::take(&mut state.items);
+            self.note_len(&state);
             state.stats.abandoned += left.len() as u64;
         }
         let waker = state.consumer.take();

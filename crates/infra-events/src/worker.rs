@@ -11,6 +11,7 @@ use tokio::task::coop;
 
 use crate::event::Event;
 use crate::handler::IntoHandlerResult;
+use crate::patience::Patience;
 use crate::queue::Finish;
 use crate::reentry::Inside;
 use crate::signal::Failure;
@@ -26,6 +27,7 @@ where
     let mut worker = Worker {
         core: &core,
         last: None,
+        patience: Patience::default(),
     };
     while let Some(event) = worker.next().await {
         worker.last = Some(deliver(&core, &mut handler, event).await);
@@ -38,10 +40,12 @@ struct Worker<'a> {
     core: &'a Arc<Core>,
     /// How the last handler ended; recorded together with taking the next event.
     last: Option<Finish>,
+    patience: Patience,
 }
 
 impl Worker<'_> {
     async fn next(&mut self) -> Option<Event> {
+        self.patience.wait(|| !self.core.queue.looks_empty());
         poll_fn(|cx| {
             // Handlers that are always ready must not keep the thread from other tasks.
             let budget = ready!(coop::poll_proceed(cx));
