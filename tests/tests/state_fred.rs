@@ -23,6 +23,8 @@ mod changing;
 mod errors;
 #[path = "over_redis/outage.rs"]
 mod outage;
+#[path = "over_redis/signals.rs"]
+mod signals;
 #[path = "over_redis/suite.rs"]
 mod suite;
 

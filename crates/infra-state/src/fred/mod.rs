@@ -13,6 +13,9 @@
 //! | `transact` | one script; `SET NX` where one key must be absent |
 //! | `watch` | a connection of its own with `CLIENT TRACKING ON BCAST PREFIX` |
 //!
+//! A driver that connected by itself keeps a marker under `~instance`, one key for the whole
+//! server, by which it notices a server that came back empty; scans leave it out.
+//!
 //! Keys are watched over connections that are not the library's: it drops the message by which a
 //! server says that all keys were removed (`FLUSHALL`), so a reader could believe in values that
 //! are gone.
@@ -24,15 +27,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infra_core::BoxFuture;
-use infra_redis::{Effect, FredCommand, FredConnection, FredLife, FredReply};
+use infra_redis::{
+    Effect, FredCommand, FredConnection, FredLife, FredReply, LinkStatus, LinkWatch, RedisFault,
+    RedisOptions,
+};
 
 use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::redis_common::{
-    CHUNK, MAX_STEPS, MAX_VALUE_BYTES, SCAN_COUNT, Watches, connection_options, pattern,
+    CHUNK, MAX_STEPS, MAX_VALUE_BYTES, Monitor, Observed, SCAN_COUNT, Watches, connection_options,
+    pattern,
 };
+use crate::signal::StateSignals;
 use crate::step::Step;
 use crate::store::StateOptions;
 use crate::ttl::TtlState;
@@ -51,6 +59,7 @@ const SAFE_LIST: usize = 6;
 pub struct FredDriver {
     connection: FredConnection,
     watches: Watches,
+    monitor: Monitor,
 }
 
 impl FredDriver {
@@ -60,15 +69,28 @@ impl FredDriver {
     /// A URL that cannot be used; and what stands in the way of the connection.
     pub async fn connect(options: &StateOptions) -> Result<Self, DriverError> {
         let options = connection_options(&without_choice(options))?;
-        Ok(FredDriver::over(FredConnection::connect(options).await?))
+        Ok(FredDriver::over(FredConnection::connect(options).await?).monitored())
     }
 
     /// A driver over a connection that others may use too; closing the store closes it.
+    ///
+    /// It tells no signals and no risks until [`FredDriver::monitored`] asks for them: that
+    /// writes a key, and the connection may be one of a user who must not.
     pub fn over(connection: FredConnection) -> Self {
         FredDriver {
             connection,
             watches: Watches::new(),
+            monitor: Monitor::idle(),
         }
+    }
+
+    /// Lets a driver made by [`FredDriver::over`] tell signals and risks: it asks `INFO` after
+    /// each connect, and keeps the marker `~instance` on the server. Must be called on a tokio
+    /// runtime.
+    #[must_use]
+    pub fn monitored(mut self) -> Self {
+        self.monitor = Monitor::start(self.connection.clone());
+        self
     }
 
     async fn read(&self, command: FredCommand, limit: Duration) -> Result<FredReply, DriverError> {
@@ -79,6 +101,37 @@ impl FredDriver {
     async fn write(&self, command: FredCommand, limit: Duration) -> Result<FredReply, DriverError> {
         let connection = &self.connection;
         Ok(connection.command(&command, Effect::Write, limit).await?)
+    }
+}
+
+impl Observed for FredConnection {
+    fn options(&self) -> &RedisOptions {
+        FredConnection::options(self)
+    }
+
+    fn status(&self) -> LinkStatus {
+        FredConnection::status(self)
+    }
+
+    fn follow(&self) -> LinkWatch {
+        self.watch()
+    }
+
+    async fn ask(
+        &self,
+        name: &'static str,
+        arguments: &[&str],
+        effect: Effect,
+        limit: Duration,
+    ) -> Result<Option<Bytes>, RedisFault> {
+        let new = FredCommand::new(name);
+        let command = arguments
+            .iter()
+            .fold(new, |command, text| command.text(text));
+        Ok(match self.command(&command, effect, limit).await? {
+            FredReply::Bytes(text) => Some(text),
+            _ => None,
+        })
     }
 }
 
@@ -288,12 +341,21 @@ impl StateDriver for FredDriver {
         Box::pin(self.watches.start(options, prefix, limit))
     }
 
+    fn signals(&self) -> StateSignals {
+        self.monitor.signals()
+    }
+
+    fn risks(&self) -> Vec<String> {
+        self.monitor.risks()
+    }
+
     fn ping(&self, limit: Duration) -> DriverResult<'_, ()> {
         Box::pin(async move { Ok(self.connection.ping(limit).await?) })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         self.watches.close();
+        self.monitor.close();
         self.connection.close();
         Box::pin(std::future::ready(()))
     }

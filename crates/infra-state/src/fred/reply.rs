@@ -6,6 +6,7 @@ use bytes::Bytes;
 use infra_redis::{FredReply, RedisFault};
 
 use crate::driver::{DriverError, ScanCursor, ScanPage};
+use crate::redis_common::MARKER;
 use crate::ttl::TtlState;
 
 pub(super) fn bytes(reply: FredReply) -> Result<Option<Bytes>, DriverError> {
@@ -43,7 +44,8 @@ pub(super) fn list(reply: FredReply) -> Result<Vec<FredReply>, DriverError> {
     }
 }
 
-/// A page of `SCAN`. Keys that are not UTF-8 have no name here and are left out.
+/// A page of `SCAN`. Keys that are not UTF-8 have no name here and are left out, as is the driver's
+/// own.
 pub(super) fn page(answer: FredReply) -> Result<ScanPage, DriverError> {
     let mut parts = list(answer)?.into_iter();
     let (Some(cursor), Some(keys)) = (parts.next(), parts.next()) else {
@@ -53,8 +55,9 @@ pub(super) fn page(answer: FredReply) -> Result<ScanPage, DriverError> {
     let mut names = Vec::new();
     for key in list(keys)? {
         let key = bytes(key)?.unwrap_or_default();
-        if let Ok(name) = String::from_utf8(key.into()) {
-            names.push(name);
+        match String::from_utf8(key.into()) {
+            Ok(name) if name != MARKER => names.push(name),
+            _ => {}
         }
     }
     let next = match &cursor[..] {

@@ -18,9 +18,7 @@
 //! Needs Redis 6.0 or newer, or Valkey (`KEEPTTL`). One server: in a cluster, keys of two slots in
 //! one call are the error `CROSSSLOT`, and keys of another node `MOVED`.
 
-mod monitor;
 mod reply;
-mod risks;
 mod scan;
 mod transact;
 
@@ -29,14 +27,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use infra_core::BoxFuture;
 use infra_redis::redis::{Cmd, Pipeline, cmd, pipe};
-use infra_redis::{Connection, Decimal, Effect, Transaction, Value};
+use infra_redis::{
+    Connection, Decimal, Effect, LinkStatus, LinkWatch, RedisFault, RedisOptions, Transaction,
+    Value,
+};
 
-use self::monitor::Monitor;
 use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
-use crate::redis_common::{CHUNK, MAX_STEPS, MAX_VALUE_BYTES, Watches, connection_options};
+use crate::redis_common::{
+    CHUNK, MAX_STEPS, MAX_VALUE_BYTES, Monitor, Observed, Watches, connection_options,
+};
 use crate::signal::StateSignals;
 use crate::step::Step;
 use crate::store::StateOptions;
@@ -63,13 +65,13 @@ impl RedisDriver {
     /// A URL that cannot be used; and what stands in the way of the connection.
     pub async fn connect(options: &StateOptions) -> Result<Self, DriverError> {
         let options = connection_options(options)?;
-        let mut driver = RedisDriver::over(Connection::connect(options).await?);
-        driver.monitor = Monitor::start(&driver.connection);
-        Ok(driver)
+        Ok(RedisDriver::over(Connection::connect(options).await?).monitored())
     }
 
-    /// A driver over a connection that others may use too; closing the store closes it. It tells
-    /// no signals and no risks.
+    /// A driver over a connection that others may use too; closing the store closes it.
+    ///
+    /// It tells no signals and no risks until [`RedisDriver::monitored`] asks for them: that
+    /// writes a key, and the connection may be one of a user who must not.
     pub fn over(connection: Connection) -> Self {
         RedisDriver {
             connection,
@@ -77,6 +79,15 @@ impl RedisDriver {
             watches: Watches::new(),
             monitor: Monitor::idle(),
         }
+    }
+
+    /// Lets a driver made by [`RedisDriver::over`] tell signals and risks: it asks `INFO` after
+    /// each connect, and keeps the marker `~instance` on the server. Must be called on a tokio
+    /// runtime.
+    #[must_use]
+    pub fn monitored(mut self) -> Self {
+        self.monitor = Monitor::start(self.connection.clone());
+        self
     }
 
     async fn read(&self, command: &Cmd, limit: Duration) -> Result<Value, DriverError> {
@@ -91,6 +102,36 @@ impl RedisDriver {
             .connection
             .command(command, Effect::Write, limit)
             .await?)
+    }
+}
+
+impl Observed for Connection {
+    fn options(&self) -> &RedisOptions {
+        Connection::options(self)
+    }
+
+    fn status(&self) -> LinkStatus {
+        Connection::status(self)
+    }
+
+    fn follow(&self) -> LinkWatch {
+        self.watch()
+    }
+
+    async fn ask(
+        &self,
+        name: &'static str,
+        arguments: &[&str],
+        effect: Effect,
+        limit: Duration,
+    ) -> Result<Option<Bytes>, RedisFault> {
+        let mut parts = vec![name.as_bytes()];
+        parts.extend(arguments.iter().map(|argument| argument.as_bytes()));
+        Ok(match self.send(&parts, effect, limit).await? {
+            Value::Bytes(text) => Some(text.into()),
+            Value::Okay => Some(Bytes::from_static(b"OK")),
+            _ => None,
+        })
     }
 }
 

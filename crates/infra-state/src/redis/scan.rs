@@ -3,10 +3,9 @@
 use infra_redis::Value;
 use infra_redis::redis::{Cmd, cmd};
 
-use super::monitor::MARKER;
 use super::reply;
 use crate::driver::{DriverError, ScanCursor, ScanPage};
-use crate::redis_common::{SCAN_COUNT, pattern};
+use crate::redis_common::{MARKER, SCAN_COUNT, pattern};
 
 pub(super) fn command(prefix: &str, cursor: Option<&ScanCursor>) -> Cmd {
     let mut scan = cmd("SCAN");

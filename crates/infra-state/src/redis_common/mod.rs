@@ -1,13 +1,16 @@
 //! What the drivers over Redis share, whichever client library they use: options, errors,
-//! patterns, and the script of transactions.
+//! patterns, the script of transactions, watches, and the eye on the server.
 
 mod config;
 mod error;
+mod monitor;
 mod pattern;
+mod risks;
 mod script;
 mod watch;
 
 pub(crate) use config::connection_options;
+pub(crate) use monitor::{MARKER, Monitor, Observed};
 pub(crate) use pattern::{SCAN_COUNT, pattern};
 pub(crate) use script::{MAX_STEPS, Part, TRANSACTION, TRANSACTION_SHA1, parts, versions_after};
 #[cfg(feature = "redis")]

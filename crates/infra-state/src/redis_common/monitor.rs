@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use infra_core::context::spawn_detached;
-use infra_redis::{Connection, Effect, LinkStatus, RedisFault, Value};
+use infra_redis::{Effect, LinkStatus, LinkWatch, RedisFault, RedisOptions};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -13,13 +14,34 @@ use crate::random;
 use crate::signal::{SignalSender, StateSignal, StateSignals};
 
 /// Names the server's data. Where it is missing after an outage, so is all the rest.
-pub(super) const MARKER: &str = "~instance";
+pub(crate) const MARKER: &str = "~instance";
 /// For each question; an answer that does not come is asked for at the next connection.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// A connection of either client library, as far as the monitor needs it.
+pub(crate) trait Observed: Send + Sync + 'static {
+    /// How the connection was made.
+    fn options(&self) -> &RedisOptions;
+
+    /// Whether it works at this moment.
+    fn status(&self) -> LinkStatus;
+
+    /// Follows the changes of the status.
+    fn follow(&self) -> LinkWatch;
+
+    /// Sends a command whose answer is a text, a word or nothing.
+    fn ask(
+        &self,
+        name: &'static str,
+        arguments: &[&str],
+        effect: Effect,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Option<Bytes>, RedisFault>> + Send;
+}
+
 /// Follows a connection until it is dropped.
 #[derive(Debug)]
-pub(super) struct Monitor {
+pub(crate) struct Monitor {
     found: Arc<Found>,
     closing: watch::Sender<bool>,
 }
@@ -32,19 +54,19 @@ struct Found {
 
 impl Monitor {
     /// Follows nothing.
-    pub(super) fn idle() -> Self {
+    pub(crate) fn idle() -> Self {
         Monitor {
             found: Arc::default(),
             closing: watch::Sender::new(false),
         }
     }
 
-    pub(super) fn start(connection: &Connection) -> Self {
+    pub(crate) fn start(connection: impl Observed) -> Self {
         let monitor = Monitor::idle();
         let sender = SignalSender::new();
         *lock(&monitor.found.signals) = Some(sender.clone());
         let following = Following {
-            connection: connection.clone(),
+            connection,
             found: monitor.found.clone(),
             sender,
             marker: None,
@@ -60,19 +82,19 @@ impl Monitor {
         monitor
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closing.send_replace(true);
         lock(&self.found.signals).take();
     }
 
-    pub(super) fn signals(&self) -> StateSignals {
+    pub(crate) fn signals(&self) -> StateSignals {
         let signals = lock(&self.found.signals);
         signals
             .as_ref()
             .map_or_else(StateSignals::none, SignalSender::subscribe)
     }
 
-    pub(super) fn risks(&self) -> Vec<String> {
+    pub(crate) fn risks(&self) -> Vec<String> {
         lock(&self.found.risks).clone()
     }
 }
@@ -87,17 +109,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Following {
-    connection: Connection,
+struct Following<C> {
+    connection: C,
     found: Arc<Found>,
     sender: SignalSender,
-    marker: Option<Vec<u8>>,
+    marker: Option<Bytes>,
     outage: bool,
 }
 
-impl Following {
+impl<C: Observed> Following<C> {
     async fn run(mut self) {
-        let mut link = self.connection.watch();
+        let mut link = self.connection.follow();
         let mut status = self.connection.status();
         loop {
             let changed = match status {
@@ -161,36 +183,30 @@ impl Following {
         Ok(())
     }
 
-    async fn marker(&self) -> Result<Option<Vec<u8>>, RedisFault> {
-        let get = [&b"GET"[..], MARKER.as_bytes()];
-        match self.connection.send(&get, Effect::Read, LIMIT).await? {
-            Value::Bytes(marker) => Ok(Some(marker)),
-            _ => Ok(None),
-        }
+    async fn marker(&self) -> Result<Option<Bytes>, RedisFault> {
+        self.connection
+            .ask("GET", &[MARKER], Effect::Read, LIMIT)
+            .await
     }
 
     /// Another process may be faster: what is there then counts.
     async fn mark(&mut self) -> Result<(), RedisFault> {
         let marker = format!("{:016x}{:016x}", random::number(), random::number());
-        let set = [
-            &b"SET"[..],
-            MARKER.as_bytes(),
-            marker.as_bytes(),
-            &b"NX"[..],
-        ];
-        let set = self.connection.send(&set, Effect::Write, LIMIT).await?;
-        self.marker = match set {
-            Value::Nil => self.marker().await?,
-            _ => Some(marker.into()),
+        let set = [MARKER, &marker, "NX"];
+        let set = self.connection.ask("SET", &set, Effect::Write, LIMIT);
+        self.marker = match set.await? {
+            None => self.marker().await?,
+            Some(_) => Some(marker.into()),
         };
         Ok(())
     }
 
     async fn look_for_risks(&mut self) -> Result<(), RedisFault> {
         let mut text = String::new();
-        for section in [&b"memory"[..], b"persistence"] {
-            let info = [&b"INFO"[..], section];
-            if let Value::Bytes(answer) = self.connection.send(&info, Effect::Read, LIMIT).await? {
+        for section in ["memory", "persistence"] {
+            let section = [section];
+            let info = self.connection.ask("INFO", &section, Effect::Read, LIMIT);
+            if let Some(answer) = info.await? {
                 text.push_str(&String::from_utf8_lossy(&answer));
             }
         }
