@@ -1,57 +1,152 @@
 //! `cargo xtask mutants`: small defects put into the cores of the resilience crate, one at a time,
 //! to see whether its tests notice.
+//!
+//! The defects go into a copy of the two crates that matter, below `target/mutants`, which is built
+//! there again and again: a mutant costs two to four seconds. A survivor is an error unless
+//! `crates/infra-resilience/MUTANTS.md` lists it with a reason.
 
+mod survivors;
+mod tree;
+
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::report::Report;
 use crate::{install, shell};
+use survivors::Listed;
 
-/// A core below `crates/infra-resilience/src`, and the suites that speak of it.
-const CORES: [(&str, &[&str]); 11] = [
+/// A core below `crates/infra-resilience/src`, and the suites that speak of it beside the crate's
+/// own unit tests.
+type Core = (&'static str, &'static [&'static str]);
+
+const CORES: [Core; 24] = [
     ("breaker/machine.rs", &["breaker", "breaker_model"]),
     ("breaker/word.rs", &["breaker"]),
     ("breaker/window.rs", &["breaker", "breaker_model"]),
-    ("breaker/probes.rs", &["breaker"]),
-    ("budget.rs", &["retry"]),
-    ("retry/schedule.rs", &["retry"]),
-    ("retry/backoff.rs", &["retry"]),
-    ("limit/gcra.rs", &["limiter"]),
-    ("limit/strict.rs", &["limiter"]),
-    ("limit/meters.rs", &["limiter"]),
-    ("hedge.rs", &["timeout_hedge_fallback"]),
+    ("breaker/probes.rs", &["breaker", "breaker_model"]),
+    ("limit/gcra.rs", &["limiter", "models"]),
+    ("limit/strict.rs", &["limiter", "models"]),
+    ("limit/meters.rs", &["limiter", "models"]),
+    ("retry/schedule.rs", &["retry", "c04_retry", "models"]),
+    ("retry/backoff.rs", &["retry", "c04_retry", "models"]),
+    ("budget.rs", &["retry", "models", "tower"]),
+    ("hedge.rs", &["timeout_hedge_fallback", "c04_race"]),
+    ("turnstile/mod.rs", &["bulkhead", "limiter"]),
+    ("turnstile/taking.rs", &["bulkhead", "limiter", "dropped"]),
+    ("bulkhead/places.rs", &["bulkhead"]),
+    ("bulkhead/mod.rs", &["bulkhead", "c04_limits"]),
+    ("priority.rs", &["bulkhead"]),
+    ("adaptive/limit.rs", &["c04_limits"]),
+    ("throttle.rs", &["c04_limits"]),
+    ("shared/cells.rs", &["shared"]),
+    ("shared/ledger.rs", &["shared"]),
+    ("breaker/core.rs", &["breaker", "breaker_model"]),
+    ("keyed.rs", &["breaker", "limiter"]),
+    ("coalesce.rs", &["coalesce", "dropped"]),
+    ("adaptive/mod.rs", &["c04_limits", "dropped"]),
 ];
+
+const PACKAGE: &str = "infra-resilience";
+/// The same for all cores, so that they share one build.
+const FEATURES: &str = "tower-retry,shared";
+/// Seconds in which the tests of a mutant have to end. Those of a sound core take a tenth of it.
+const TIMEOUT: &str = "20";
+/// What a mutant may change without anybody being wronged: what `Debug` prints is no promise.
+const NO_PROMISE: &str = "impl (fmt::)?Debug for";
+/// These take seconds each, and what they find the short ones find.
+const LONG: [&str; 2] = ["b22_registry_is_bounded", "l09_a_million_keys"];
 
 /// Runs the mutants of each core whose path contains `chosen`; of all cores for an empty text.
 pub(crate) fn mutants(report: &mut Report, chosen: &str) {
-    for (file, suites) in CORES.iter().filter(|(file, _)| file.contains(chosen)) {
-        report.step(&format!("mutants of {file}"), |_| of_file(file, suites));
+    let Some(bench) = report.step("copy and tool", |_| Bench::set_up()) else {
+        return;
+    };
+    let cores: Vec<&Core> = CORES
+        .iter()
+        .filter(|(file, _)| file.contains(chosen))
+        .collect();
+    let sound = report.step("tests of the cores as they are", |_| bench.check(&cores));
+    if sound.is_none() {
+        return;
     }
+    let mut rows = Vec::new();
+    for core in cores {
+        let row = report.step(&format!("mutants of {}", core.0), |_| bench.run(core));
+        rows.extend(row);
+    }
+    println!("\n| core | mutants | caught | timeouts | unviable | survivors | noticed |");
+    println!("|---|---|---|---|---|---|---|");
+    rows.iter().for_each(|row| println!("{row}"));
     report.not_run("mutants of files that are no core: see xtask/src/mutants.rs");
 }
 
-/// Ends with an error where a mutant survives. What each did is below `target/mutants`.
-fn of_file(file: &str, suites: &[&str]) -> Result<(), String> {
-    let tool = install::cargo_tool("cargo-mutants")?;
-    let source = format!("crates/infra-resilience/src/{file}");
-    let folder = shell::target().join("mutants").join(file.replace('/', "-"));
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    let suites = suites.iter().flat_map(|suite| ["--test", suite]);
-    shell::run(
-        Command::new(tool)
-            .args([
-                "mutants",
-                "--package",
-                "infra-resilience",
-                "--file",
-                &source,
-            ])
-            .args(["--test-tool", "nextest", "--no-shuffle", "--timeout", "60"])
-            .arg("--output")
-            .arg(folder)
-            .args(["--", "--lib"])
-            .args(suites)
-            // Names and lines are of no use in thousands of builds.
-            .env("CARGO_PROFILE_DEV_DEBUG", "0")
-            .env("CARGO_PROFILE_TEST_DEBUG", "0"),
-    )
+/// Where mutants are made and judged.
+struct Bench {
+    tool: PathBuf,
+    tree: PathBuf,
+    listed: Listed,
+}
+
+impl Bench {
+    fn set_up() -> Result<Self, String> {
+        let folder = shell::root().join("crates").join(PACKAGE);
+        Ok(Bench {
+            tool: install::cargo_tool("cargo-mutants")?,
+            tree: tree::copy(&place())?,
+            listed: Listed::read(&folder.join("MUTANTS.md"))?,
+        })
+    }
+
+    /// Mutants of a core whose tests fail anyway would all count as noticed.
+    fn check(&self, cores: &[&Core]) -> Result<(), String> {
+        let mut suites: Vec<&str> = cores.iter().flat_map(|core| core.1).copied().collect();
+        suites.sort_unstable();
+        suites.dedup();
+        let mut command = shell::cargo();
+        command.args(["test", "--quiet", "--package", PACKAGE, "--features"]);
+        command.args([FEATURES, "--lib"]).args(tests(&suites));
+        shell::run(in_tree(&mut command, &self.tree))
+    }
+
+    /// A row of the table for the core; an error where a mutant survives that is not listed.
+    fn run(&self, (file, suites): &Core) -> Result<String, String> {
+        let output = place().join("results").join(file.replace('/', "-"));
+        std::fs::create_dir_all(&output).map_err(|error| error.to_string())?;
+        let mut command = Command::new(&self.tool);
+        command.args(["mutants", "--in-place", "--package", PACKAGE, "--file"]);
+        command.arg(format!("crates/{PACKAGE}/src/{file}"));
+        command.args(["--exclude-re", NO_PROMISE, "--features", FEATURES]);
+        command.args(["--test-tool", "cargo", "--cap-lints", "true"]);
+        command.args(["--baseline", "skip", "--timeout", TIMEOUT]);
+        command.args(["--build-timeout", "600", "--output"]);
+        command.arg(&output).args(["--", "--lib"]);
+        command.args(tests(suites)).arg("--");
+        command.args(LONG.iter().flat_map(|name| ["--skip", name]));
+        // It ends with an error where a mutant survives or hangs; the results say which.
+        let ended = shell::run(in_tree(&mut command, &self.tree));
+        let results = survivors::Results::read(&output.join("mutants.out"))
+            .map_err(|error| ended.err().unwrap_or(error))?;
+        let row = results.row(file);
+        println!("{row}");
+        self.listed.judge(file, &results).map(|()| row)
+    }
+}
+
+fn place() -> PathBuf {
+    shell::target().join("mutants")
+}
+
+fn tests<'a>(suites: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
+    suites.iter().flat_map(|suite| ["--test", suite])
+}
+
+/// In the copy, with a build folder of its own, and without the names and lines that are of no use
+/// in thousands of builds.
+fn in_tree<'a>(command: &'a mut Command, tree: &Path) -> &'a mut Command {
+    command
+        .current_dir(tree)
+        .env("CARGO_TARGET_DIR", place().join("build"))
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_PROFILE_TEST_DEBUG", "0")
+        .env("RUST_BACKTRACE", "0")
 }

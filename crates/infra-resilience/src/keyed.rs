@@ -285,3 +285,196 @@ impl Hasher for AsItIsHasher {
         self.0 = hash;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use infra_core::ManualClock;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(10);
+    const NANO: Duration = Duration::from_nanos(1);
+
+    /// A value that can be told from others, and whether it may be forgotten.
+    #[derive(Debug, Clone, PartialEq)]
+    struct Value(u32, bool);
+
+    impl Keep for Value {
+        fn is_forgettable(&self) -> bool {
+            self.1
+        }
+    }
+
+    fn keyed(capacity: u32) -> Keyed<Value> {
+        Keyed::new(ManualClock::new().shared(), capacity, None)
+    }
+
+    fn idle(capacity: u32) -> (ManualClock, Keyed<Value>) {
+        let clock = ManualClock::new();
+        let keyed = Keyed::new(clock.shared(), capacity, Some(IDLE));
+        (clock, keyed)
+    }
+
+    /// The number under `key`, which is `number` if there was none.
+    fn number(keyed: &Keyed<Value>, key: &str, number: u32) -> u32 {
+        keyed.get(key, |_| Value(number, true)).0
+    }
+
+    fn counts(keyed: &Keyed<Value>) -> (usize, u64, u64) {
+        let counts = keyed.counts();
+        (counts.len, counts.evicted, counts.overflowed)
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_knows_its_name() {
+        let keyed = keyed(3);
+        let value = keyed.get("a", |key| {
+            assert_eq!(&**key, "a");
+            Value(1, true)
+        });
+        assert_eq!(value, Value(1, true));
+        assert_eq!((number(&keyed, "a", 2), number(&keyed, "b", 3)), (1, 3));
+        assert_eq!(keyed.with("b", |_| Value(9, true), |value| value.0), 3);
+        assert_eq!(counts(&keyed), (2, 0, 0));
+        let mut numbers: Vec<u32> = keyed.values().iter().map(|value| value.0).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [1, 3]);
+    }
+
+    #[test]
+    fn the_capacity_is_exact_and_what_was_used_stays_longer() {
+        let keyed = keyed(3);
+        for (at, key) in (0..).zip(["a", "b", "c"]) {
+            number(&keyed, key, at);
+        }
+        number(&keyed, "a", 9);
+        number(&keyed, "c", 9);
+        number(&keyed, "d", 3);
+        assert_eq!(counts(&keyed), (3, 1, 0));
+        // `b` went, the only one that nobody had asked for again; the others are found where they
+        // are now.
+        let found = ["a", "c", "d"].map(|key| number(&keyed, key, 9));
+        assert_eq!(found, [0, 2, 3]);
+        assert_eq!(number(&keyed, "b", 9), 9);
+        assert_eq!(counts(&keyed), (3, 2, 0));
+    }
+
+    #[test]
+    fn where_all_were_used_the_hand_goes_round_once_more() {
+        let keyed = keyed(2);
+        for key in ["a", "b", "a", "b"] {
+            number(&keyed, key, 1);
+        }
+        number(&keyed, "c", 2);
+        assert_eq!(counts(&keyed), (2, 1, 0));
+        assert_eq!(number(&keyed, "c", 9), 2);
+    }
+
+    #[test]
+    fn a_value_that_matters_is_never_removed_and_a_newcomer_is_served_unkept() {
+        let keyed = keyed(2);
+        for key in ["a", "b"] {
+            keyed.get(key, |_| Value(1, false));
+        }
+        assert_eq!(number(&keyed, "c", 2), 2);
+        assert_eq!(number(&keyed, "c", 3), 3, "it was not kept");
+        assert_eq!(counts(&keyed), (2, 0, 2));
+        assert_eq!(number(&keyed, "a", 9) + number(&keyed, "b", 9), 2);
+    }
+
+    #[test]
+    fn each_request_removes_up_to_four_idle_entries_and_none_before_its_time() {
+        let (clock, keyed) = idle(100);
+        for key in 0..10 {
+            number(&keyed, &key.to_string(), key);
+        }
+        clock.advance(IDLE - NANO);
+        number(&keyed, "0", 99);
+        assert_eq!(counts(&keyed), (10, 0, 0));
+        clock.advance(NANO);
+        number(&keyed, "0", 99);
+        let (len, evicted, _) = counts(&keyed);
+        assert!((1..=4).contains(&evicted) && len == 10 - evicted as usize);
+        for _ in 0..10 {
+            assert_eq!(number(&keyed, "0", 99), 0, "it is in use");
+        }
+        assert_eq!(counts(&keyed), (1, 9, 0));
+    }
+
+    #[test]
+    fn an_idle_value_that_matters_stays() {
+        let (clock, keyed) = idle(100);
+        keyed.get("held", |_| Value(1, false));
+        clock.advance(2 * IDLE);
+        for _ in 0..3 {
+            number(&keyed, "other", 2);
+        }
+        assert_eq!(number(&keyed, "held", 9), 1);
+        assert_eq!(counts(&keyed), (2, 0, 0));
+    }
+
+    #[test]
+    fn what_was_asked_for_again_is_not_idle() {
+        let (clock, keyed) = idle(100);
+        number(&keyed, "a", 1);
+        for _ in 0..5 {
+            clock.advance(IDLE / 2);
+            assert_eq!(number(&keyed, "a", 9), 1);
+        }
+    }
+
+    #[test]
+    fn many_keys_are_spread_over_shards_that_share_the_capacity() {
+        assert!(keyed(SHARDED_FROM - 1).more.is_empty());
+        let keyed = keyed(SHARDED_FROM);
+        assert_eq!(keyed.more.len(), SHARDS - 1);
+        assert_eq!(keyed.shard_capacity, 64);
+        for key in 0..8_000 {
+            number(&keyed, &key.to_string(), key);
+        }
+        let used = keyed.shards().filter(|shard| read(shard).ring.len() == 64);
+        assert_eq!(used.count(), SHARDS, "all are full");
+        assert_eq!(counts(&keyed), (1_024, 8_000 - 1_024, 0));
+        assert_eq!(keyed.values().len(), 1_024);
+        for number in 0..3 * SHARDS {
+            let at = number % SHARDS;
+            let expected = keyed.shards().nth(at).map(std::ptr::from_ref);
+            assert_eq!(Some(std::ptr::from_ref(keyed.shard(number))), expected);
+        }
+    }
+
+    #[test]
+    fn idle_entries_of_every_shard_have_their_turn() {
+        let (clock, keyed) = idle(SHARDED_FROM);
+        for key in 0..64 {
+            number(&keyed, &key.to_string(), key);
+        }
+        clock.advance(IDLE);
+        // Four looks into each of 16 shards, a few times over; the entry asked for stays.
+        for _ in 0..16 * 8 {
+            number(&keyed, "0", 99);
+        }
+        assert_eq!(counts(&keyed).0, 1);
+    }
+
+    #[test]
+    fn the_later_of_two_keys_with_one_hash_is_served_without_being_kept() {
+        let keyed = keyed(10);
+        let ask = |key: &str, number| {
+            keyed.with_new(7, key, None, |_| Value(number, true), |value| value.0)
+        };
+        assert_eq!((ask("a", 1), ask("b", 2), ask("b", 3)), (1, 2, 3));
+        assert_eq!(ask("a", 4), 1);
+        assert_eq!(counts(&keyed), (1, 0, 2));
+    }
+
+    #[test]
+    fn a_hash_is_its_own_hash() {
+        let mut hasher = AsItIs.build_hasher();
+        hasher.write_u64(u64::MAX - 1);
+        assert_eq!(hasher.finish(), u64::MAX - 1);
+        let mut hasher = AsItIs.build_hasher();
+        hasher.write(&[1, 2, 255]);
+        assert_eq!(hasher.finish(), 0x0102ff);
+    }
+}

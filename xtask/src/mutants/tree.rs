@@ -1,0 +1,107 @@
+//! A copy of the workspace that holds no more than the resilience crate needs.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::PACKAGE;
+use crate::shell;
+
+const CRATES: [&str; 2] = ["infra-core", PACKAGE];
+
+/// Brings the copy in `place` up to date and returns its folder. Files that are the same already
+/// are left alone, so that cargo does not build them again.
+pub(super) fn copy(place: &Path) -> Result<PathBuf, String> {
+    let (from, to) = (shell::root(), place.join("tree"));
+    for name in CRATES {
+        let path = Path::new("crates").join(name);
+        copy_folder(&from.join(&path), &to.join(&path))?;
+    }
+    copy_file(&from.join("Cargo.lock"), &to.join("Cargo.lock"))?;
+    let manifest = read(&from.join("Cargo.toml"))?;
+    write(&to.join("Cargo.toml"), &reduced(&manifest))?;
+    Ok(to)
+}
+
+/// The manifest of the workspace, for these crates alone.
+fn reduced(manifest: &str) -> String {
+    let mut lines = Vec::new();
+    for line in manifest.lines() {
+        match line.split_once(" = ").map_or("", |(name, _)| name) {
+            "members" => lines.push(r#"members = ["crates/*"]"#),
+            "default-members" => {}
+            _ => lines.push(line),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(to)
+        .map_err(|error| format!("cannot make {}: {error}", to.display()))?;
+    let mut names = BTreeSet::new();
+    for (name, is_folder) in entries(from)? {
+        let (from, to) = (from.join(&name), to.join(&name));
+        if is_folder {
+            copy_folder(&from, &to)?;
+        } else {
+            copy_file(&from, &to)?;
+        }
+        names.insert(name);
+    }
+    // What is gone must not be built any more.
+    for (name, is_folder) in entries(to)? {
+        let path = to.join(&name);
+        let removed = match (names.contains(&name), is_folder) {
+            (true, _) => Ok(()),
+            (false, true) => std::fs::remove_dir_all(&path),
+            (false, false) => std::fs::remove_file(&path),
+        };
+        removed.map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<(OsString, bool)>, String> {
+    let read = || {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            entries.push((entry.file_name(), entry.file_type()?.is_dir()));
+        }
+        Ok::<_, std::io::Error>(entries)
+    };
+    read().map_err(|error| format!("cannot list {}: {error}", folder.display()))
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<(), String> {
+    write(to, &read(from)?)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(path, text))
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_of_the_copy_names_only_what_is_there() {
+        let manifest = "[workspace]\nmembers = [\"crates/*\", \"xtask\"]\n\
+                        default-members = [\"crates/infra\"]\n\n[profile.dev]\ndebug = 1\n";
+        let expected = "[workspace]\nmembers = [\"crates/*\"]\n\n[profile.dev]\ndebug = 1\n";
+        assert_eq!(reduced(manifest), expected);
+    }
+}
