@@ -1,9 +1,10 @@
 //! `cargo xtask mutants`: small defects put into the cores of the resilience crate, one at a time,
 //! to see whether its tests notice.
 //!
-//! The defects go into a copy of the two crates that matter, below `target/mutants`, which is built
-//! there again and again: a mutant costs two to four seconds. A survivor is an error unless
-//! `crates/infra-resilience/MUTANTS.md` lists it with a reason.
+//! The defects go into a copy of the two crates that matter, below `target/mutants`, in which the
+//! suites that speak of a core are modules of the library: so each mutant costs one run of the
+//! compiler, a second or two. A survivor is an error unless `crates/infra-resilience/MUTANTS.md`
+//! lists it with a reason.
 
 mod survivors;
 mod tree;
@@ -40,7 +41,10 @@ const CORES: [Core; 24] = [
     ("throttle.rs", &["c04_limits"]),
     ("shared/cells.rs", &["shared"]),
     ("shared/ledger.rs", &["shared"]),
-    ("breaker/core.rs", &["breaker", "breaker_model"]),
+    (
+        "breaker/core.rs",
+        &["breaker", "breaker_model", "pipeline", "tower"],
+    ),
     ("keyed.rs", &["breaker", "limiter"]),
     ("coalesce.rs", &["coalesce", "dropped"]),
     ("adaptive/mod.rs", &["c04_limits", "dropped"]),
@@ -102,14 +106,16 @@ impl Bench {
         let mut suites: Vec<&str> = cores.iter().flat_map(|core| core.1).copied().collect();
         suites.sort_unstable();
         suites.dedup();
+        tree::take_in(&self.tree, &suites)?;
         let mut command = shell::cargo();
-        command.args(["test", "--quiet", "--package", PACKAGE, "--features"]);
-        command.args([FEATURES, "--lib"]).args(tests(&suites));
+        command.args(["test", "--quiet", "--package", PACKAGE, "--lib"]);
+        command.args(["--features", FEATURES, "--"]).args(skipped());
         shell::run(in_tree(&mut command, &self.tree))
     }
 
     /// A row of the table for the core; an error where a mutant survives that is not listed.
     fn run(&self, (file, suites): &Core) -> Result<String, String> {
+        tree::take_in(&self.tree, suites)?;
         let output = place().join("results").join(file.replace('/', "-"));
         std::fs::create_dir_all(&output).map_err(|error| error.to_string())?;
         let mut command = Command::new(&self.tool);
@@ -119,9 +125,8 @@ impl Bench {
         command.args(["--test-tool", "cargo", "--cap-lints", "true"]);
         command.args(["--baseline", "skip", "--timeout", TIMEOUT]);
         command.args(["--build-timeout", "600", "--output"]);
-        command.arg(&output).args(["--", "--lib"]);
-        command.args(tests(suites)).arg("--");
-        command.args(LONG.iter().flat_map(|name| ["--skip", name]));
+        command.arg(&output).args(["--", "--lib", "--"]);
+        command.args(skipped());
         // It ends with an error where a mutant survives or hangs; the results say which.
         let ended = shell::run(in_tree(&mut command, &self.tree));
         let results = survivors::Results::read(&output.join("mutants.out"))
@@ -136,8 +141,8 @@ fn place() -> PathBuf {
     shell::target().join("mutants")
 }
 
-fn tests<'a>(suites: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
-    suites.iter().flat_map(|suite| ["--test", suite])
+fn skipped() -> impl Iterator<Item = &'static str> {
+    LONG.iter().flat_map(|name| ["--skip", name])
 }
 
 /// In the copy, with a build folder of its own, and without the names and lines that are of no use

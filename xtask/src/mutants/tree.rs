@@ -1,4 +1,5 @@
-//! A copy of the workspace that holds no more than the resilience crate needs.
+//! A copy of the workspace that holds no more than the resilience crate needs, in which test suites
+//! are modules of the library: one run of the compiler makes everything that a mutant needs.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -21,6 +22,26 @@ pub(super) fn copy(place: &Path) -> Result<PathBuf, String> {
     let manifest = read(&from.join("Cargo.toml"))?;
     write(&to.join("Cargo.toml"), &reduced(&manifest))?;
     Ok(to)
+}
+
+/// Makes these suites, and no others, modules of the library in the copy.
+pub(super) fn take_in(tree: &Path, suites: &[&str]) -> Result<(), String> {
+    let lib = Path::new("crates").join(PACKAGE).join("src/lib.rs");
+    let mut text = read(&shell::root().join(&lib))?;
+    text.push_str(&modules(suites));
+    write(&tree.join(lib), &text)
+}
+
+fn modules(suites: &[&str]) -> String {
+    let mut text = format!(
+        "\n#[cfg(test)]\nextern crate self as {};\n",
+        PACKAGE.replace('-', "_")
+    );
+    for suite in suites {
+        let module = format!("#[path = \"../tests/{suite}.rs\"]\nmod suite_{suite};\n");
+        text.push_str(&format!("#[cfg(test)]\n{module}"));
+    }
+    text
 }
 
 /// The manifest of the workspace, for these crates alone.
@@ -96,6 +117,13 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn suites_become_modules_that_find_the_crate_by_its_name() {
+        let expected = "\n#[cfg(test)]\nextern crate self as infra_resilience;\n\
+                        #[cfg(test)]\n#[path = \"../tests/retry.rs\"]\nmod suite_retry;\n";
+        assert_eq!(modules(&["retry"]), expected);
+    }
 
     #[test]
     fn the_manifest_of_the_copy_names_only_what_is_there() {

@@ -140,6 +140,8 @@ pub fn c0() -> BreakerBuilder {
 impl<C: Caller> Rig<C> {
     pub fn new(builder: BreakerBuilder) -> Self {
         let clock = ManualClock::new();
+        // A time that was never asked for must not look like the time of now.
+        clock.advance(secs(1_000));
         let events = Arc::new(Mutex::new(Vec::new()));
         let sink = events.clone();
         let breaker = builder
