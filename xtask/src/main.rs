@@ -6,6 +6,7 @@
 //! - [`redis`]: which Redis or Valkey server the tests run on, and how it was found;
 //! - [`install`]: what a task may install when it is missing, and where;
 //! - [`mutants`]: defects put into the cores on purpose;
+//! - [`miri`]: the atomics under Miri;
 //! - [`image`]: container images made of the installed server program;
 //! - [`fuzz`]: fuzz targets, each for a bounded time;
 //! - [`python`]: the virtual environment of the Python interoperability tests;
@@ -18,6 +19,7 @@
 mod fuzz;
 mod image;
 mod install;
+mod miri;
 mod mutants;
 mod python;
 mod redis;
@@ -49,7 +51,9 @@ Tasks of the workspace: cargo xtask <task>
   fuzz [SECONDS]          every fuzz target for so long (60 unless given), with a nightly
                           compiler where there is one; installs cargo-fuzz under target/
   mutants [FILE]          small defects in the cores of the resilience crate, one at a time: do its
-                          tests notice? Takes hours; FILE is a part of a core's path
+                          tests notice? Takes an hour; FILE is a part of a core's path
+  miri                    the tests of the atomics under Miri, with a nightly compiler where there
+                          is one; adds the component to it
   ci                      everything that has to hold before a change is merged
   help                    this text
 
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         }
         // The one task that takes a text of its own, and no server.
         ["mutants", ..] => |_, _, _| {},
+        ["miri"] => |report, _, _| miri::miri(report),
         ["ci"] => |report, _, _| tasks::ci(report),
         [] | ["help" | "-h" | "--help", ..] => {
             print!("{HELP}");

@@ -125,3 +125,27 @@ fn stripe() -> usize {
     }
     MINE.try_with(|mine| *mine).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn hits_of_more_threads_than_stripes_are_all_counted() {
+        let counters = Counters::default();
+        thread::scope(|scope| {
+            for _ in 0..=STRIPES {
+                scope.spawn(|| {
+                    counters.hit();
+                    counters.misses.add();
+                    counters.hit();
+                });
+            }
+        });
+        let stats = counters.snapshot();
+        let threads = STRIPES as u64 + 1;
+        assert_eq!((stats.hits, stats.misses), (2 * threads, threads));
+    }
+}

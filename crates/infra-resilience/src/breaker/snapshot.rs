@@ -32,7 +32,8 @@ pub struct BreakerSnapshot {
     /// The time until an open breaker admits a probe.
     pub retry_after: Option<Duration>,
     /// Counts since the breaker was built. Each finished call is in exactly one of `successes`,
-    /// `failures`, `ignored` and `late_results`.
+    /// `failures`, `ignored` and `late_results`. A probe whose lease ended is a failure from then
+    /// on; where it comes back after all, its result is a late one besides.
     pub counts: BreakerCounts,
 }
 
