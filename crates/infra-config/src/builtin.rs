@@ -177,10 +177,11 @@ pub const SETTINGS: &[Setting] = &[
         .doc("How often a call is tried, the first time included."),
     Setting::duration(RETRY_BASE_DELAY, SHORTEST, DAY)
         .default("100ms")
+        .at_most(RETRY_MAX_DELAY)
         .doc("How long the wait before the second try is at most; each further wait may be twice as long."),
     Setting::duration(RETRY_MAX_DELAY, SHORTEST, DAY)
         .default("10s")
-        .doc("How long no wait between two tries exceeds; at least `RETRY_BASE_DELAY`."),
+        .doc("How long no wait between two tries exceeds."),
     Setting::integer(CIRCUIT_BREAKER_THRESHOLD, 1, 1_000_000)
         .default("5")
         .doc("How many failures in a row open a circuit breaker."),
@@ -194,7 +195,10 @@ pub const SETTINGS: &[Setting] = &[
         "How long a call may take with all its tries and waits, where the program did not say: \
          30 s, for the API of an exchange 15 s.",
     ),
-    Setting::duration(CALL_ATTEMPT_TIMEOUT, SHORTEST, DAY).doc(
-        "How long one try may take, at most `CALL_TIMEOUT`: 10 s, for the API of an exchange 5 s.",
-    ),
+    Setting::duration(CALL_ATTEMPT_TIMEOUT, SHORTEST, DAY)
+        .at_most(CALL_TIMEOUT)
+        .doc(
+            "How long one try may take, where the program did not say: 10 s, for the API of an \
+             exchange 5 s.",
+        ),
 ];

@@ -1,13 +1,15 @@
 //! Checks beyond a single value.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use crate::builtin::INFRA_ENV;
 use crate::dotenv::Entry;
-use crate::loaded::Values;
+use crate::effective::shown;
+use crate::loaded::{Resolved, Values};
 use crate::loader::{Findings, Loader};
 use crate::problem::{Place, Problem, ProblemKind};
-use crate::setting::{Kind, Required, Selection, Setting};
+use crate::setting::{Kind, Required, Secrecy, Selection, Setting};
 use crate::source::Source;
 
 /// What is wrong with the declarations themselves: names, duplicates, defaults.
@@ -41,8 +43,24 @@ pub(crate) fn declarations(loader: &Loader) -> Vec<Problem> {
                 "the default of this setting is not valid for its kind",
             );
         }
+        let other = |limit| loader.settings.iter().find(|other| other.name == limit);
+        if let Some(limit) = setting.at_most
+            && !other(limit).is_some_and(|other| may_limit(other, setting))
+        {
+            wrong(
+                name,
+                "the setting that it must not exceed has to be there, of the same kind, no secret, \
+                 and as reloadable",
+            );
+        }
     }
     problems
+}
+
+fn may_limit(limit: &Setting, setting: &Setting) -> bool {
+    limit.kind.is_ordered_with(&setting.kind)
+        && limit.reloadable == setting.reloadable
+        && [limit, setting].map(|s| s.secrecy) == [Secrecy::Plain; 2]
 }
 
 fn features(setting: &Setting) -> Vec<&'static str> {
@@ -113,6 +131,45 @@ pub(crate) fn selections(settings: &[Setting], values: &Values, findings: &mut F
             let problem = Problem::new(ProblemKind::NotUsed, place, message);
             findings.warnings.push(problem.of(setting.name));
         }
+    }
+}
+
+/// Values that exceed the one of another setting. Told at the value that somebody wrote.
+pub(crate) fn orders(settings: &[Setting], values: &Values, findings: &mut Findings) {
+    for setting in settings {
+        let limit = setting
+            .at_most
+            .and_then(|limit| values.entries.get(limit))
+            .zip(values.entries.get(setting.name));
+        let Some((high, low)) = limit else {
+            continue;
+        };
+        let (Some(least), Some(most)) = (&low.value, &high.value) else {
+            continue;
+        };
+        if least.compare(most) != Some(Ordering::Greater) {
+            continue;
+        }
+        let written = |resolved: &Resolved| resolved.source != Source::Default;
+        let (at, relation, other) = if written(high) && !written(low) {
+            (high, "less", low)
+        } else {
+            (low, "more", high)
+        };
+        let value = |resolved: &Resolved| {
+            let value = resolved.value.as_ref();
+            value.map_or_else(String::new, |value| shown(value, resolved.setting.secrecy))
+        };
+        let message = format!(
+            "is {}, {relation} than {} ({}, {})",
+            value(at),
+            other.setting.name,
+            value(other),
+            other.source
+        );
+        let place = Place::Source(at.source.clone());
+        let problem = Problem::new(ProblemKind::Invalid, place, message);
+        findings.problems.push(problem.of(at.setting.name));
     }
 }
 

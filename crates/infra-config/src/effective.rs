@@ -106,7 +106,8 @@ impl fmt::Display for Effective {
 }
 
 /// A value for people: on one line, without secrets.
-fn shown(value: &Value, secrecy: Secrecy) -> String {
+/// The text of a value, masked where it is secret.
+pub(crate) fn shown(value: &Value, secrecy: Secrecy) -> String {
     match value {
         Value::Text(text) => text.escape_debug().to_string(),
         Value::Word(word) => (*word).to_owned(),

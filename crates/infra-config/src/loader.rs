@@ -157,6 +157,7 @@ impl Loader {
         let stack = self.layers(&names, &mut findings);
         let values = self.resolve(&stack, &mut findings);
         check::selections(&self.settings, &values, &mut findings);
+        check::orders(&self.settings, &values, &mut findings);
         findings.warnings.sort();
         if !findings.problems.is_empty() {
             return Err(ConfigErrors::new(findings.problems, findings.warnings));

@@ -101,6 +101,9 @@ fn about(setting: &Setting) -> String {
             let _ = write!(text, " Required when `{other}` is `{values}`.");
         }
     }
+    if let Some(limit) = setting.at_most {
+        let _ = write!(text, " At most `{limit}`.");
+    }
     if setting.secrecy == Secrecy::Secret {
         text.push_str(" Never printed.");
     }

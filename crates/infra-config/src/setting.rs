@@ -31,6 +31,8 @@ pub struct Setting {
     pub required: Required,
     /// The selection without which it has no effect.
     pub used_with: Option<Selection>,
+    /// The other setting whose value it must not exceed, where both have one.
+    pub at_most: Option<&'static str>,
     /// Whether a reload may change it.
     pub reloadable: bool,
     /// What it is for, in one or two sentences.
@@ -168,6 +170,7 @@ impl Setting {
             },
             required: Required::No,
             used_with: None,
+            at_most: None,
             reloadable: false,
             doc: "",
         }
@@ -261,6 +264,27 @@ impl Setting {
         values: &'static [&'static str],
     ) -> Self {
         self.used_with = Some(Selection { setting, values });
+        self
+    }
+
+    /// Must not exceed the value of another setting, where both have one. Both must be integers,
+    /// numbers, durations or sizes, neither a secret, and a reload may change both or none.
+    ///
+    /// ```
+    /// use infra_config::{Loader, Setting};
+    ///
+    /// const SETTINGS: &[Setting] = &[
+    ///     Setting::integer("DESK_SOFT_LIMIT", 1, 1_000).default("50").at_most("DESK_HARD_LIMIT"),
+    ///     Setting::integer("DESK_HARD_LIMIT", 1, 1_000).default("100"),
+    /// ];
+    /// let loader = Loader::new().settings(SETTINGS).environment([("DESK_SOFT_LIMIT", "500")]);
+    /// let errors = loader.load().unwrap_err();
+    /// let expected = "DESK_SOFT_LIMIT (environment): is 500, more than DESK_HARD_LIMIT (100, default)";
+    /// assert!(errors.to_string().contains(expected));
+    /// ```
+    #[must_use]
+    pub const fn at_most(mut self, setting: &'static str) -> Self {
+        self.at_most = Some(setting);
         self
     }
 

@@ -1,5 +1,6 @@
 //! From text to typed values: by the declared kind, never by the look of the text.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use infra_core::Secret;
@@ -27,6 +28,19 @@ pub enum Value {
     Size(u64),
     /// Of a URL, and of every secret setting whatever its kind.
     Secret(Secret),
+}
+
+impl Value {
+    /// How two values of the same ordered kind compare; `None` for others.
+    pub(crate) fn compare(&self, other: &Value) -> Option<Ordering> {
+        match (self, other) {
+            (Value::Integer(this), Value::Integer(other)) => Some(this.cmp(other)),
+            (Value::Number(this), Value::Number(other)) => this.partial_cmp(other),
+            (Value::Duration(this), Value::Duration(other)) => Some(this.cmp(other)),
+            (Value::Size(this), Value::Size(other)) => Some(this.cmp(other)),
+            _ => None,
+        }
+    }
 }
 
 /// Why a text is no value of a kind.
@@ -110,6 +124,17 @@ impl Kind {
             Kind::Url { schemes } => format!("a URL starting with {}://", schemes.join(":// or ")),
             Kind::Custom { expected, .. } => (*expected).to_owned(),
         }
+    }
+
+    /// Whether values of this kind can be put in order with those of the other.
+    pub(crate) fn is_ordered_with(&self, other: &Kind) -> bool {
+        matches!(
+            (self, other),
+            (Kind::Integer { .. }, Kind::Integer { .. })
+                | (Kind::Number { .. }, Kind::Number { .. })
+                | (Kind::Duration { .. }, Kind::Duration { .. })
+                | (Kind::Size { .. }, Kind::Size { .. })
+        )
     }
 
     fn parse(&self, raw: &str, features: &[&str]) -> Result<Value, Mismatch> {

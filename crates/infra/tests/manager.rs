@@ -229,13 +229,30 @@ async fn a_pipeline_follows_the_settings_of_the_operator() {
     assert!(wait.as_secs() > 3_000, "{wait:?}");
     infra.shutdown().await;
 
-    let settings = [("CALL_TIMEOUT", "1s"), ("CALL_ATTEMPT_TIMEOUT", "2s")];
-    let builder = Infrastructure::builder().environment(settings);
+    // Only the preset knows how long an attempt may take where the operator does not say.
+    let builder = Infrastructure::builder().environment([("CALL_TIMEOUT", "1s")]);
     let infra = builder.start().await.unwrap();
     let misfit = infra.pipeline("venue").unwrap().build().unwrap_err();
-    let expected = "is 1s, shorter than `attempt_timeout` (2s)";
+    let expected = "is 1s, shorter than `attempt_timeout` (10s)";
     assert!(misfit.to_string().contains(expected), "{misfit}");
     infra.shutdown().await;
+}
+
+#[tokio::test]
+async fn settings_that_exclude_each_other_are_refused_at_the_start_all_at_once() {
+    let settings = [
+        ("CALL_TIMEOUT", "1s"),
+        ("CALL_ATTEMPT_TIMEOUT", "2s"),
+        ("RETRY_BASE_DELAY", "20s"),
+    ];
+    let builder = Infrastructure::builder().environment(settings);
+    let refused = builder.start().await.unwrap_err().to_string();
+    for expected in [
+        "CALL_ATTEMPT_TIMEOUT (environment): is 2s, more than CALL_TIMEOUT (1s, environment)",
+        "RETRY_BASE_DELAY (environment): is 20s, more than RETRY_MAX_DELAY (10s, default)",
+    ] {
+        assert!(refused.contains(expected), "{refused}");
+    }
 }
 
 #[tokio::test]
