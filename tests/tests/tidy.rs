@@ -177,6 +177,48 @@ fn manifests_inherit_what_the_workspace_says() {
     });
 }
 
+/// The features that a manifest declares, each with its line.
+fn features(manifest: &str) -> Vec<(&str, &str)> {
+    let lines = manifest.lines().skip_while(|line| *line != "[features]");
+    let section = lines.skip(1).take_while(|line| !line.starts_with('['));
+    section
+        .filter_map(|line| Some((line.split_once(" = ")?.0, line)))
+        .collect()
+}
+
+#[test]
+fn the_umbrella_forwards_every_feature() {
+    // On by default, for tests of other crates, or switched on with the crate that it belongs to.
+    const NOT_FORWARDED: [&str; 3] = ["default", "log", "conformance"];
+    let manifest = |name: &str| {
+        let path = root().join("crates").join(name).join("Cargo.toml");
+        fs::read_to_string(path).unwrap()
+    };
+    let (umbrella, mut missing) = (manifest("infra"), String::new());
+    let forwards = |name: &str, feature: &str| {
+        let weak = format!("\"{name}?/{feature}\"");
+        let strong = format!("\"{name}/{feature}\"");
+        umbrella.contains(&weak) || umbrella.contains(&strong)
+    };
+    let members = umbrella.lines().filter_map(|line| line.split_once(" = {"));
+    for (name, _) in
+        members.filter(|(name, _)| name.starts_with("infra-") && *name != "infra-redis")
+    {
+        let manifest = manifest(name);
+        for (feature, _) in features(&manifest) {
+            if !NOT_FORWARDED.contains(&feature) && !forwards(name, feature) {
+                writeln!(missing, "{name}/{feature}").unwrap();
+            }
+        }
+    }
+    assert_eq!(missing, "", "not forwarded by the crate `infra`");
+    let documented = fs::read_to_string(root().join("crates/infra/src/lib.rs")).unwrap();
+    for (feature, line) in features(&umbrella) {
+        let told = documented.contains(&format!("`{feature}`"));
+        assert!(told || feature == "default", "not in the table: {line}");
+    }
+}
+
 #[test]
 fn both_licences_are_here() {
     for (file, words) in [

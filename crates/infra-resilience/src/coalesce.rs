@@ -1,8 +1,10 @@
 //! One call for all who ask the same thing at the same time.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -43,7 +45,7 @@ pub struct Coalesce<K, T, E> {
     shared: Arc<Shared<K, T, E>>,
 }
 
-struct Shared<K, T, E> {
+pub(crate) struct Shared<K, T, E> {
     name: Arc<str>,
     max_keys: usize,
     max_waiting: usize,
@@ -69,10 +71,14 @@ enum Outcome<T, E> {
     Abandoned,
 }
 
-/// What a caller has to do.
-enum Role<'a, K: Eq + Hash, T, E> {
+/// What a caller through a borrowed or shared state has to do.
+pub(crate) enum Role<S, K, T, E>
+where
+    S: Borrow<Shared<K, T, E>>,
+    K: Eq + Hash,
+{
     /// Make the call, and tell the others.
-    Lead(Lead<'a, K, T, E>),
+    Lead(Lead<S, K, T, E>),
     /// Wait for it.
     Follow(Follow<T, E>),
     /// Make the call alone: there are too many keys in flight to remember one more.
@@ -133,7 +139,7 @@ where
         Fut: Future<Output = Result<T, E>>,
     {
         loop {
-            match self.shared.join(&key) {
+            match Role::of(&*self.shared, &key) {
                 Role::Alone => return operation().await.map_err(CallError::Inner),
                 Role::Lead(lead) => {
                     let result = operation().await;
@@ -153,37 +159,50 @@ where
 
     /// How many calls are in flight.
     pub fn in_flight(&self) -> usize {
-        self.shared.lock().len()
+        lock(&self.shared.flights).len()
     }
 }
 
-impl<K: Eq + Hash + Clone, T, E> Shared<K, T, E> {
-    fn join(&self, key: &K) -> Role<'_, K, T, E> {
-        let mut flights = self.lock();
+#[cfg(feature = "tower")]
+impl<K, T, E> Coalesce<K, T, E> {
+    pub(crate) fn shared(&self) -> &Arc<Shared<K, T, E>> {
+        &self.shared
+    }
+}
+
+impl<S, K, T, E> Role<S, K, T, E>
+where
+    S: Borrow<Shared<K, T, E>>,
+    K: Eq + Hash + Clone,
+{
+    /// Joins the call that is in flight for `key`, or begins one.
+    pub(crate) fn of(shared: S, key: &K) -> Self {
+        let state: &Shared<K, T, E> = shared.borrow();
+        let mut flights = lock(&state.flights);
         if let Some(flight) = flights.get(key) {
             return Role::Follow(Follow {
                 flight: flight.clone(),
-                max_waiting: self.max_waiting,
+                max_waiting: state.max_waiting,
                 id: None,
             });
         }
-        if flights.len() >= self.max_keys {
+        if flights.len() >= state.max_keys {
             return Role::Alone;
         }
         let flight = Arc::new(Flight::new());
         flights.insert(key.clone(), flight.clone());
+        drop(flights);
         Role::Lead(Lead {
-            flights: &self.flights,
+            shared,
             key: key.clone(),
             flight,
+            results: PhantomData,
         })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<Flight<T, E>>>> {
-        lock(&self.flights)
-    }
-
-    fn rejection(&self) -> Rejection {
+impl<K, T, E> Shared<K, T, E> {
+    pub(crate) fn rejection(&self) -> Rejection {
         let by = RejectedBy::Coalesce;
         let rejection = Rejection::new(by, &self.name, RejectReason::QueueFull);
         self.rejected.rejection(&rejection);
@@ -217,24 +236,37 @@ impl<T, E> Flight<T, E> {
 }
 
 /// The right and the duty to make the call.
-struct Lead<'a, K: Eq + Hash, T, E> {
-    flights: &'a Mutex<HashMap<K, Arc<Flight<T, E>>>>,
+pub(crate) struct Lead<S, K, T, E>
+where
+    S: Borrow<Shared<K, T, E>>,
+    K: Eq + Hash,
+{
+    shared: S,
     key: K,
     flight: Arc<Flight<T, E>>,
+    results: PhantomData<Result<T, E>>,
 }
 
-impl<K: Eq + Hash, T, E> Lead<'_, K, T, E> {
-    fn tell(self, result: Result<T, E>) {
+impl<S, K, T, E> Lead<S, K, T, E>
+where
+    S: Borrow<Shared<K, T, E>>,
+    K: Eq + Hash,
+{
+    pub(crate) fn tell(self, result: Result<T, E>) {
         // First out of sight: whoever comes from here on must make a call of its own.
-        lock(self.flights).remove(&self.key);
+        lock(&self.shared.borrow().flights).remove(&self.key);
         self.flight.end(Outcome::Done(Arc::new(result)));
     }
 }
 
 /// Dropped without a result: somebody else must take over.
-impl<K: Eq + Hash, T, E> Drop for Lead<'_, K, T, E> {
+impl<S, K, T, E> Drop for Lead<S, K, T, E>
+where
+    S: Borrow<Shared<K, T, E>>,
+    K: Eq + Hash,
+{
     fn drop(&mut self) {
-        let mut flights = lock(self.flights);
+        let mut flights = lock(&self.shared.borrow().flights);
         let ours = flights.get(&self.key);
         if ours.is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
             flights.remove(&self.key);
@@ -244,13 +276,13 @@ impl<K: Eq + Hash, T, E> Drop for Lead<'_, K, T, E> {
     }
 }
 
-struct Follow<T, E> {
+pub(crate) struct Follow<T, E> {
     flight: Arc<Flight<T, E>>,
     max_waiting: usize,
     id: Option<u64>,
 }
 
-enum Followed<T, E> {
+pub(crate) enum Followed<T, E> {
     Result(Arc<Result<T, E>>),
     TooMany,
     Abandoned,

@@ -191,8 +191,8 @@ impl Hedge {
     }
 
     #[cfg(feature = "tower")]
-    pub(crate) fn race<E, Fut>(&self) -> Race<Arc<Shared>, E, Fut> {
-        Race::new(self.shared.clone(), true)
+    pub(crate) fn race<E, Fut>(&self, eligible: bool) -> Race<Arc<Shared>, E, Fut> {
+        Race::new(self.shared.clone(), eligible)
     }
 }
 

@@ -190,7 +190,7 @@
 //!     .quota(Quota::strict(10, Duration::from_secs(1))) // orders in any second
 //!     .build()?;
 //! exchange.acquire(5).await?;
-//! exchange.observe(700); // its `used-weight` header
+//! exchange.observe_in(Duration::from_secs(60), 700); // its `used-weight-1m` header
 //! exchange.observe_status(429, Some(Duration::from_secs(3))); // too many requests
 //! assert!(exchange.try_acquire(1).unwrap_err().retry_after.unwrap() > Duration::from_secs(2));
 //! # Ok(()) }
@@ -300,7 +300,8 @@
 //! By `tracing`, once each: `circuit_breaker_opened`, `circuit_breaker_half_open`,
 //! `circuit_breaker_closed`, `circuit_breaker_probe_lease_expired`,
 //! `circuit_breaker_mode_changed`, `circuit_breaker_would_open`, `retry_scheduled`; at the level
-//! debug `retry_budget_exhausted`, `circuit_breaker_late_result`, `call_rejected`.
+//! debug `retry_budget_exhausted`, `circuit_breaker_late_result`, `call_rejected`,
+//! `call_timed_out`, `rate_limiter_observation_unused`.
 //!
 //! With the feature `metrics`, by the facade of that name:
 //!
@@ -311,6 +312,7 @@
 //! | `resilience_breaker_late_results_total` | `breaker` | results that came too late to count |
 //! | `resilience_breaker_probe_lease_expired_total` | `breaker` | probes that hung |
 //! | `resilience_rejected_total` | `by`, `name` | calls that a piece refused |
+//! | `resilience_timeouts_total` | `name`, `which` | calls that a time limit cut off: a `plain` one, that of an `attempt`, that of the `total` |
 //! | `resilience_retries_total` | `operation` | repetitions |
 //! | `resilience_budget_exhausted_total` | `operation` | runs that ended for want of budget |
 //! | `resilience_concurrency_limit` | `name` | gauge: the limit of an adaptive limiter |

@@ -5,12 +5,44 @@
 //! that does nothing. Without the feature there is no handle.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::call_error::Rejection;
+use crate::timeout::{TimeLimit, TimedOut};
 
 /// Calls that a piece refused.
 const REJECTED: &str = "resilience_rejected_total";
+/// Calls that were cut off at their time limit.
+const TIMEOUTS: &str = "resilience_timeouts_total";
+
+/// What a piece without a name goes by.
+pub(crate) fn unnamed() -> &'static Arc<str> {
+    static UNNAMED: OnceLock<Arc<str>> = OnceLock::new();
+    UNNAMED.get_or_init(|| "unnamed".into())
+}
+
+/// Counts a call that was cut off, and says so to whoever debugs. A time limit is a future and not
+/// a piece that lasts, so the handle is looked up each time: such a call was slow anyway.
+pub(crate) fn timed_out(name: Option<&Arc<str>>, timed_out: TimedOut) {
+    let name = name.unwrap_or(unnamed());
+    let which = match timed_out.which {
+        TimeLimit::Plain => "plain",
+        TimeLimit::Attempt => "attempt",
+        TimeLimit::Total => "total",
+    };
+    tracing::debug!(name = &**name, which, limit = ?timed_out.limit, "call_timed_out");
+    count_timeout(name, which);
+}
+
+#[cfg(feature = "metrics")]
+fn count_timeout(name: &Arc<str>, which: &'static str) {
+    metrics::counter!(TIMEOUTS, "name" => shared(name), "which" => which).increment(1);
+}
+
+#[cfg(not(feature = "metrics"))]
+fn count_timeout(_name: &Arc<str>, _which: &'static str) {
+    let _ = TIMEOUTS;
+}
 
 /// A counter that is registered when it first counts.
 pub(crate) struct Count {

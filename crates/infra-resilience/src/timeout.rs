@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use infra_core::context::JoinError;
 use infra_core::{Class, Classify, Deadline, MonoTime, Outcome, SharedClock, Sleep};
 
 use pin_project_lite::pin_project;
 
 use crate::call_error::CallError;
+use crate::telemetry;
 
 /// Gives `future` until `limit` from now, then drops it and returns [`TimedOut`].
 ///
@@ -42,6 +45,7 @@ pub fn timeout<F: Future>(clock: &SharedClock, limit: Duration, future: F) -> Ti
         at: clock.now().plus(limit),
         limit,
         which: TimeLimit::Plain,
+        told: Told::Unnamed,
     }
 }
 
@@ -57,7 +61,17 @@ pub fn timeout_at<F: Future>(clock: &SharedClock, deadline: Deadline, future: F)
         at: deadline.time(),
         limit,
         which: TimeLimit::Plain,
+        told: Told::Unnamed,
     }
+}
+
+/// Under which name the end of the time is told.
+#[derive(Clone)]
+enum Told {
+    Unnamed,
+    Named(Arc<str>),
+    /// By whoever waits for the future.
+    Elsewhere,
 }
 
 pin_project! {
@@ -71,6 +85,7 @@ pin_project! {
         at: MonoTime,
         limit: Duration,
         which: TimeLimit,
+        told: Told,
     }
 }
 
@@ -79,6 +94,45 @@ impl<F> Timeout<F> {
     pub fn named(mut self, which: TimeLimit) -> Self {
         self.which = which;
         self
+    }
+
+    /// The name of what is called, for the log and for metrics; `unnamed` unless set. A shared
+    /// text is not copied.
+    pub fn of(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.told = Told::Named(name.into());
+        self
+    }
+
+    /// Leaves it to the caller to tell.
+    pub(crate) fn told_elsewhere(mut self) -> Self {
+        self.told = Told::Elsewhere;
+        self
+    }
+}
+
+#[cfg(feature = "tower")]
+impl<F> Timeout<F> {
+    /// A call whose time is up before it is made.
+    pub(crate) fn expired(clock: &SharedClock) -> Self {
+        Timeout {
+            future: None,
+            sleep: None,
+            clock: clock.clone(),
+            at: MonoTime::ZERO,
+            limit: Duration::ZERO,
+            which: TimeLimit::Plain,
+            told: Told::Unnamed,
+        }
+    }
+}
+
+impl Told {
+    fn tell(&self, timed_out: TimedOut) {
+        match self {
+            Told::Unnamed => telemetry::timed_out(None, timed_out),
+            Told::Named(name) => telemetry::timed_out(Some(name), timed_out),
+            Told::Elsewhere => {}
+        }
     }
 }
 
@@ -92,6 +146,7 @@ impl<F: Future> Future for Timeout<F> {
             which: *this.which,
         };
         let Some(future) = this.future.as_mut().as_pin_mut() else {
+            this.told.tell(timed_out);
             return Poll::Ready(Err(timed_out));
         };
         if let Poll::Ready(output) = future.poll(cx) {
@@ -106,6 +161,7 @@ impl<F: Future> Future for Timeout<F> {
             return Poll::Pending;
         }
         this.future.set(None);
+        this.told.tell(timed_out);
         Poll::Ready(Err(timed_out))
     }
 }
@@ -199,8 +255,15 @@ where
     E: Send + 'static,
 {
     let task = infra_core::context::spawn(future);
-    match timeout(clock, limit, task).await {
-        Ok(Ok(result)) => result.map_err(CallError::Inner),
+    joined(timeout(clock, limit, task).await)?.map_err(CallError::Inner)
+}
+
+/// What became of work in a task of its own.
+pub(crate) fn joined<R, E>(
+    ended: Result<Result<R, JoinError>, TimedOut>,
+) -> Result<R, CallError<E>> {
+    match ended {
+        Ok(Ok(result)) => Ok(result),
         Ok(Err(join_error)) => Err(CallError::Panicked(join_error.to_string())),
         Err(timed_out) => Err(CallError::Timeout(timed_out)),
     }

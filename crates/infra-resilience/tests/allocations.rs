@@ -184,6 +184,42 @@ fn c05_the_happy_path_through_all_layers_allocates_nothing() {
 
 #[cfg(feature = "tower")]
 #[test]
+fn b26_a_breaker_layer_allocates_nothing() {
+    use infra_resilience::tower::{BreakerLayer, FlatErrorLayer};
+    use tower::{Service, ServiceBuilder, service_fn};
+
+    let mut cx = Context::from_waker(Waker::noop());
+    for breaker in breakers() {
+        let mut service = ServiceBuilder::new()
+            .layer(BreakerLayer::new(breaker.clone()))
+            .layer(FlatErrorLayer)
+            .service(service_fn(|fails: bool| {
+                ready(if fails { Err(Down) } else { Ok(7) })
+            }));
+        let mut call = |fails| {
+            allocations(async {
+                assert!(service.poll_ready(&mut cx).is_ready());
+                service.call(fails).await
+            })
+        };
+        for _ in 0..100 {
+            assert_eq!(call(false).0, 0, "{}: admitted", breaker.name());
+        }
+        while breaker.state() == State::Closed {
+            call(true).1.unwrap_err();
+        }
+        // With the feature `metrics` the first rejection registers its counter.
+        call(false).1.unwrap_err();
+        for _ in 0..100 {
+            let (count, end) = call(false);
+            assert!(end.unwrap_err().rejected().is_some());
+            assert_eq!(count, 0, "{}: rejected", breaker.name());
+        }
+    }
+}
+
+#[cfg(feature = "tower")]
+#[test]
 fn c05_a_five_layer_tower_stack_allocates_nothing() {
     use infra_resilience::tower::{
         BreakerLayer, BulkheadLayer, FlatErrorLayer, RateLimitLayer, RetryLayer, TimeoutLayer,

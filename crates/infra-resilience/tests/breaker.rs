@@ -13,14 +13,11 @@
 mod support;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use infra_core::{Clock, MonoTime};
 use infra_resilience::breaker::{BreakerChange, Mode, OnCancel, OpenCause, State};
-use infra_resilience::{
-    BreakerConfig, BreakerError, BreakerRegistry, CircuitBreaker, RejectReason, Verdict,
-};
+use infra_resilience::{BreakerError, BreakerRegistry, CircuitBreaker, RejectReason, Verdict};
 #[cfg(feature = "tower")]
 use support::Tower;
 use support::{ByPermit, Caller, Fault, Plain, Rig, c0, ms, poll_once, secs};
@@ -417,135 +414,6 @@ on_every_shell! {
 }
 
 #[test]
-fn b19_many_threads_leave_a_legal_chain_and_exact_counts() {
-    let events = Arc::new(Mutex::new(Vec::new()));
-    let sink = events.clone();
-    let breaker = CircuitBreaker::builder("threads")
-        .consecutive_failures(3)
-        .open_wait(Duration::from_micros(100))
-        .open_wait_factor(1.0)
-        .half_open_probes(2)
-        .on_event(move |e| sink.lock().unwrap().push((e.sequence, e.change)))
-        .build()
-        .unwrap();
-    let admitted: u64 = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8u64)
-            .map(|seed| {
-                let breaker = breaker.clone();
-                scope.spawn(move || mixed_calls(&breaker, seed))
-            })
-            .collect();
-        threads.into_iter().map(|t| t.join().unwrap()).sum()
-    });
-    let counts = breaker.snapshot().counts;
-    let ended = counts.successes + counts.failures + counts.ignored + counts.late_results;
-    assert_eq!(ended - counts.probe_leases_expired, admitted);
-    assert_eq!(counts.rejected, 8 * 100_000 - admitted);
-
-    let events = events.lock().unwrap();
-    let mut state = State::Closed;
-    for (expected, (sequence, change)) in (1..).zip(events.iter()) {
-        assert_eq!(*sequence, expected);
-        state = match (state, change) {
-            (State::Closed | State::HalfOpen, BreakerChange::Opened(_)) => State::Open,
-            (State::Open, BreakerChange::HalfOpened { .. }) => State::HalfOpen,
-            (State::HalfOpen, BreakerChange::Closed { .. }) => State::Closed,
-            other => panic!("illegal: {other:?}"),
-        };
-    }
-    assert!(events.len() > 3);
-}
-
-fn mixed_calls(breaker: &CircuitBreaker, seed: u64) -> u64 {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let mut admitted = 0;
-    for _ in 0..100_000 {
-        let Ok(permit) = breaker.try_acquire() else {
-            continue;
-        };
-        admitted += 1;
-        match rng.u32(0..10) {
-            0..4 => permit.failure(),
-            4 => permit.ignore(),
-            5 => drop(permit),
-            _ => permit.success(),
-        }
-    }
-    admitted
-}
-
-#[test]
-fn b21_a_listener_may_panic_and_may_call_the_breaker() {
-    static BREAKER: OnceLock<CircuitBreaker> = OnceLock::new();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let sink = told.clone();
-    let breaker = CircuitBreaker::builder("listener")
-        .consecutive_failures(1)
-        .on_event(move |event| {
-            sink.lock().unwrap().push(event.sequence);
-            let breaker = BREAKER.get().unwrap();
-            breaker.state();
-            breaker.isolate();
-            assert!(
-                event.sequence != 1,
-                "the listener panics at the first event"
-            );
-        })
-        .build()
-        .unwrap();
-    BREAKER.set(breaker.clone()).unwrap();
-    breaker.try_acquire().unwrap().failure();
-    assert_eq!(*told.lock().unwrap(), [1, 2]);
-    assert_eq!(breaker.mode(), Mode::Isolated);
-    assert_eq!(breaker.snapshot().counts.listener_panics, 1);
-}
-
-#[test]
-fn b22_registry_is_bounded_and_keeps_what_matters() {
-    let settings = CircuitBreaker::builder("").consecutive_failures(1);
-    let registry = BreakerRegistry::builder(settings)
-        .capacity(10_000)
-        .build()
-        .unwrap();
-    registry.get("open").try_acquire().unwrap().failure();
-    registry.get("isolated").isolate();
-    let held = registry.get("held");
-    for key in 0..1_000_000 {
-        registry.get(&key.to_string());
-        assert!(registry.len() <= 10_000);
-    }
-    assert_eq!(registry.get("open").state(), State::Open);
-    assert_eq!(registry.get("isolated").mode(), Mode::Isolated);
-    held.isolate();
-    assert_eq!(registry.get("held").mode(), Mode::Isolated);
-    assert_eq!(registry.overflowed(), 0);
-}
-
-#[test]
-fn b22_two_threads_get_one_breaker_per_key() {
-    let registry = BreakerRegistry::builder(CircuitBreaker::builder(""))
-        .build()
-        .unwrap();
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                for key in 0..1_000 {
-                    registry
-                        .get(&key.to_string())
-                        .try_acquire()
-                        .unwrap()
-                        .success();
-                }
-            });
-        }
-    });
-    for key in 0..1_000 {
-        let counts = registry.get(&key.to_string()).snapshot().counts;
-        assert_eq!(counts.successes, 2);
-    }
-}
-
-#[test]
 fn b22_full_of_open_breakers_a_new_key_is_served_but_not_kept() {
     let settings = CircuitBreaker::builder("").consecutive_failures(1);
     let registry = BreakerRegistry::builder(settings)
@@ -575,33 +443,6 @@ fn b22_idle_breakers_are_removed_little_by_little() {
         registry.get("busy");
     }
     assert_eq!(registry.len(), 1);
-}
-
-#[tokio::test]
-async fn b24_reconfiguration_acts_at_once_and_keeps_the_state() {
-    let rig = Rig::<Plain>::new(c0());
-    rig.fails(4).await;
-    let before = rig.breaker.snapshot();
-    let strict = BreakerConfig::new()
-        .count_window(10)
-        .minimum_calls(5)
-        .failure_rate(0.9);
-    rig.breaker.reconfigure(strict).unwrap();
-    let after = rig.breaker.snapshot();
-    assert_eq!(
-        (after.generation, after.window_calls),
-        (before.generation, 4)
-    );
-    rig.ok().await;
-    rig.fail().await;
-    assert_eq!(rig.state(), State::Closed, "5 of 6 is below 90 %");
-    let invalid = BreakerConfig::new().failure_rate(0.0);
-    assert!(rig.breaker.reconfigure(invalid).is_err());
-    rig.breaker
-        .reconfigure(BreakerConfig::new().consecutive_failures(1))
-        .unwrap();
-    rig.fail().await;
-    assert_eq!(rig.state(), State::Open);
 }
 
 #[tokio::test]

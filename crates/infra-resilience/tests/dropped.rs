@@ -25,7 +25,7 @@ use infra_resilience::{
 };
 #[cfg(feature = "tower")]
 use support::shells::Tower;
-use support::shells::{Inner, Outer, Plain, Shell};
+use support::shells::{Inner, Outer, Plain, Shell, on_both_shells};
 use support::{Fault, ms, poll_once, secs};
 
 const POLLS: usize = 100;
@@ -297,15 +297,8 @@ fn b18_a_clock_that_jumps_panics_nowhere_and_leaves_nothing<S: Shell>() {
     }
 }
 
-macro_rules! on_both_shells {
-    ($($row:ident,)*) => {
-        mod plain { $(#[test] fn $row() { super::$row::<super::Plain>(); })* }
-        #[cfg(feature = "tower")]
-        mod tower { $(#[test] fn $row() { super::$row::<super::Tower>(); })* }
-    };
-}
-
 on_both_shells! {
+    #[test]
     breaker_keeps_count,
     bulkhead_gives_its_place_back,
     limiter_owes_at_most_the_call_that_was_made,

@@ -17,16 +17,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use infra_core::ManualClock;
+use infra_core::{BoxFuture, ManualClock};
 use infra_resilience::breaker::Mode;
 use infra_resilience::{
-    AdaptiveLimiter, Algorithm, Bulkhead, CircuitBreaker, Quota, RateLimiter, Retry, RetryBudget,
+    AdaptiveLimiter, Algorithm, Bulkhead, CircuitBreaker, Pipeline, Quota, RateLimiter, Retry,
+    RetryBudget, timeout,
 };
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
     Unit, with_local_recorder,
 };
-use support::{Fault, ms, secs};
+use support::{Fault, ms, poll_once, secs};
 
 /// Keeps the value of each metric by its name and labels.
 #[derive(Default)]
@@ -217,6 +218,131 @@ async fn refusals_and_adaptive_limits_are_reported() {
         assert_eq!(board.value(metric), Some(expected), "{metric}");
     }
     assert_eq!(board.registrations(), 3, "a handle is asked for once");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn calls_that_are_cut_off_are_counted_by_name_and_limit() {
+    let board = Board::default();
+    let _guard = metrics::set_default_local_recorder(&board);
+    let clock = ManualClock::new();
+    let time = clock.shared();
+    let hangs = || std::future::pending::<Result<(), Fault>>();
+    let mut calls: Vec<BoxFuture<'_, bool>> = Vec::new();
+    for name in [None, Some("venue"), Some("venue")] {
+        let limited = timeout(&time, secs(1), hangs());
+        let limited = match name {
+            Some(name) => limited.of(name),
+            None => limited,
+        };
+        calls.push(Box::pin(async move { limited.await.is_err() }));
+    }
+    let orders = Retry::exponential().name("orders").deadline(secs(1));
+    let orders = orders.clock(time.clone()).build().unwrap();
+    calls.push(Box::pin(async move { orders.run(hangs).await.is_err() }));
+    let slow = Pipeline::builder("desk")
+        .attempt_timeout(secs(1))
+        .clock(time.clone());
+    let slow = slow.build().unwrap();
+    calls.push(Box::pin(async move { slow.call(hangs).await.is_err() }));
+    // Told once, by the pipeline, although the retry inside of it ends at the same moment.
+    let both = Retry::exponential()
+        .name("inside")
+        .clock(time.clone())
+        .build()
+        .unwrap();
+    let both = Pipeline::builder("whole")
+        .total_timeout(secs(1))
+        .retry(both)
+        .clock(time.clone());
+    let both = both.build().unwrap();
+    calls.push(Box::pin(async move { both.call(hangs).await.is_err() }));
+    // One that is given up by its caller, and one that is in time, are no timeouts.
+    let mut given_up = Box::pin(timeout(&time, secs(1), hangs()).of("given up"));
+    assert!(poll_once(&mut given_up).is_pending());
+    drop(given_up);
+    timeout(&time, secs(1), std::future::ready(()))
+        .of("in time")
+        .await
+        .unwrap();
+
+    calls.retain_mut(|call| poll_once(call).is_pending());
+    assert_eq!(board.registrations(), 0);
+    clock.advance(secs(1));
+    for call in &mut calls {
+        assert_eq!(poll_once(call), std::task::Poll::Ready(true));
+    }
+    let values = board.values.lock().unwrap();
+    let told: Vec<_> = values
+        .iter()
+        .map(|(key, value)| (key.as_str(), *value))
+        .collect();
+    let expected = [
+        ("resilience_timeouts_total{name=desk,which=attempt}", 1.0),
+        ("resilience_timeouts_total{name=orders,which=total}", 1.0),
+        ("resilience_timeouts_total{name=unnamed,which=plain}", 1.0),
+        ("resilience_timeouts_total{name=venue,which=plain}", 2.0),
+        ("resilience_timeouts_total{name=whole,which=total}", 1.0),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[cfg(feature = "tower")]
+#[tokio::test(flavor = "current_thread")]
+async fn layers_count_the_calls_that_they_cut_off() {
+    use infra_resilience::tower::{FlatErrorLayer, RetryLayer, TimeoutLayer};
+    use tower::{Layer, ServiceExt, service_fn};
+
+    let board = Board::default();
+    let _guard = metrics::set_default_local_recorder(&board);
+    let clock = ManualClock::new();
+    let hangs = service_fn(|(): ()| std::future::pending::<Result<(), Fault>>());
+    let hangs = FlatErrorLayer.layer(hangs);
+    let timeout = TimeoutLayer::new(clock.shared(), secs(1)).of("venue");
+    let retry = Retry::exponential().name("orders").deadline(secs(1));
+    let retry = RetryLayer::new(retry.clock(clock.shared()).build().unwrap());
+    let mut calls = [
+        Box::pin(timeout.layer(hangs.clone()).oneshot(())) as BoxFuture<'_, _>,
+        Box::pin(retry.layer(hangs).oneshot(())),
+    ];
+    for call in &mut calls {
+        assert!(poll_once(call).is_pending());
+    }
+    clock.advance(secs(1));
+    for call in &mut calls {
+        assert!(poll_once(call).is_ready());
+    }
+    for key in [
+        "resilience_timeouts_total{name=venue,which=plain}",
+        "resilience_timeouts_total{name=orders,which=total}",
+    ] {
+        assert_eq!(board.value(key), Some(1.0), "{key}");
+    }
+}
+
+/// The table on the crate's root page is true.
+#[test]
+fn every_metric_is_in_the_documented_table() {
+    let manual = include_str!("../src/lib.rs");
+    let sources = [
+        include_str!("../src/adaptive/mod.rs"),
+        include_str!("../src/breaker/telemetry.rs"),
+        include_str!("../src/retry/telemetry.rs"),
+        include_str!("../src/telemetry.rs"),
+    ];
+    let names = sources.iter().flat_map(|text| text.split('"'));
+    let names: Vec<_> = names
+        .filter(|text| text.starts_with("resilience_"))
+        .collect();
+    for name in &names {
+        assert!(
+            manual.contains(&format!("| `{name}` |")),
+            "{name} is not in the table"
+        );
+    }
+    let rows = manual
+        .lines()
+        .filter(|line| line.starts_with("//! | `resilience_"));
+    assert_eq!(rows.count(), names.len());
 }
 
 #[test]

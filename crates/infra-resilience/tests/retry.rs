@@ -1,4 +1,4 @@
-//! The retry rows with what only the plain functions tell; `c04_retry.rs` holds those of both shells.
+//! The retry rows with what only the plain functions tell; `c04/retry.rs` holds those of both shells.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

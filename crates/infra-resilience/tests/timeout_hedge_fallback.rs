@@ -1,5 +1,5 @@
-//! The timeout, hedge and fallback rows that only the plain functions have; `c04_limits.rs` and
-//! `c04_race.rs` hold those of both shells.
+//! What only the plain functions have of timeout, hedge and fallback; `c04/time.rs` and
+//! `c04/race.rs` hold the rows on both shells.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -39,12 +39,22 @@
 //! | `log` | `log` | JSON and console lines with the context on each |
 //!
 //! # Features
-//! `full` (the default) is all of them. `redis` adds the Redis backends to whatever else is on,
-//! `fred` the state store on Redis over another client library, `file` the state store in a file,
-//! `encryption`, `compression` and `msgpack` layers and options of the state store, `metrics`
-//! counters and histograms for the `metrics` facade (not part of `full`), `otel` an
-//! OpenTelemetry collector for the log, `otel-tls` one behind https (not part of `full`).
-//! `manager` is [`Infrastructure`] and what it needs. Memory backends are always there.
+//! `full` (the default) is all of the modules, `manager`, and what is marked below. A feature adds
+//! to the modules that are on, and brings in none. Memory backends are always there.
+//!
+//! | feature | in `full` | what it adds |
+//! |---|---|---|
+//! | `manager` | yes | [`Infrastructure`], and the modules that it needs |
+//! | `redis` | yes | the Redis backends of state, cache and events |
+//! | `fred` | yes | the state store on Redis over another client library |
+//! | `file` | yes | the state store in a file |
+//! | `encryption`, `compression`, `msgpack` | yes | layers and options of the state store |
+//! | `shared` | yes | rate limits and operators' decisions on breakers for a whole fleet |
+//! | `tower` | no | the pieces of resilience as layers of tower stacks |
+//! | `tower-retry` | no | policies and budgets for tower's own retry middleware |
+//! | `metrics` | no | counters, gauges and histograms for the `metrics` facade |
+//! | `otel` | yes | an OpenTelemetry collector for the log |
+//! | `otel-tls` | no | one behind https |
 //!
 //! # Environment
 //! This is the one library crate that reads the process environment, and only in

@@ -36,6 +36,8 @@ use std::sync::{Arc, OnceLock};
 pub use ids::{CorrelationId, InvalidId, TraceParent};
 pub use scope::{EnterGuard, ObserveGuard, Scope, carry, current, observe, observer};
 pub use spawn::{spawn, spawn_blocking, spawn_detached};
+/// What [`spawn`] and its kin return.
+pub use tokio::task::{JoinError, JoinHandle};
 pub use value::Value;
 
 /// The most fields one context holds. Binding more is ignored and counted in

@@ -62,7 +62,7 @@ impl Inner {
     ) -> Result<Value, AttemptError> {
         // The call itself may panic before it returns a future.
         let work = AssertUnwindSafe(async { entry.node.execute(context).await }).catch_unwind();
-        match timeout(&self.clock, limit, work).await {
+        match timeout(&self.clock, limit, work).of(entry.id.clone()).await {
             Err(late) => Err(AttemptError::TimedOut(late)),
             Ok(Err(panic)) => Err(AttemptError::Panicked(panic_text(&*panic))),
             Ok(Ok(result)) => result.map_err(AttemptError::Node),

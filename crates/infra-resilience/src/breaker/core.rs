@@ -286,6 +286,15 @@ impl BreakerCore {
         !self.load().admits_all() && self.refuse_quickly(clock.now()).is_some()
     }
 
+    /// Refuses a call without admitting it first: nobody asked whether its service is ready, because
+    /// the breaker was refusing then. That may be over by now.
+    #[cfg(feature = "tower")]
+    pub(crate) fn refuse(&self, now: MonoTime) -> Refusal {
+        self.totals.rejected.fetch_add(1, Relaxed);
+        let refusal = self.refuse_quickly(now);
+        refusal.unwrap_or(Refusal::open(Duration::ZERO))
+    }
+
     /// A refusal that changes nothing: isolated, or open with time to wait.
     fn refuse_quickly(&self, now: MonoTime) -> Option<Refusal> {
         let word = self.load();

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use infra_core::{BoxFuture, Classify, Health, HealthCheck, SharedClock};
 
-use self::core::{BreakerCore, Ticket};
+use self::core::{BreakerCore, Refusal, Ticket};
 use self::event::Listener;
 pub(crate) use self::permit::Guard;
 use self::telemetry::Telemetry;
@@ -233,6 +233,13 @@ impl CircuitBreaker {
         self.shared.core.refuses(&*self.shared.clock)
     }
 
+    /// The rejection of a call whose service was not asked whether it is ready.
+    #[cfg(feature = "tower")]
+    pub(crate) fn reject(&self) -> Rejected {
+        let refusal = self.shared.core.refuse(self.shared.clock.now());
+        self.shared.rejected(refusal)
+    }
+
     pub(crate) fn time_window(&self) -> Option<std::time::Duration> {
         self.shared.core.time_window()
     }
@@ -257,14 +264,16 @@ impl Shared {
         }
         let admitted = self.core.admit(self.clock.now());
         self.deliver();
-        admitted.map_err(|refusal| {
-            self.telemetry.rejected(&self.name);
-            Rejected {
-                name: self.name.clone(),
-                retry_after: refusal.retry_after,
-                isolated: refusal.isolated,
-            }
-        })
+        admitted.map_err(|refusal| self.rejected(refusal))
+    }
+
+    fn rejected(&self, refusal: Refusal) -> Rejected {
+        self.telemetry.rejected(&self.name);
+        Rejected {
+            name: self.name.clone(),
+            retry_after: refusal.retry_after,
+            isolated: refusal.isolated,
+        }
     }
 
     fn record(&self, ticket: Ticket, verdict: Verdict) {

@@ -94,12 +94,26 @@ impl Meters {
         }
     }
 
-    pub(super) fn observe(&mut self, used: u32, now: MonoTime) {
-        for meter in &mut self.meters {
-            if let Meter::Strict(window) = meter {
-                window.observe(used, now);
-            }
+    /// Raises what was used in the strict quotas of `period`, or in the only strict one there is.
+    /// False where there is none to speak of.
+    pub(super) fn observe(&mut self, used: u32, period: Option<Duration>, now: MonoTime) -> bool {
+        let mut windows = self.meters.iter_mut().filter_map(|meter| match meter {
+            Meter::Strict(window) => Some(window),
+            Meter::Smooth(_) => None,
+        });
+        let Some(period) = period else {
+            let (Some(only), None) = (windows.next(), windows.next()) else {
+                return false;
+            };
+            only.observe(used, now);
+            return true;
+        };
+        let mut any = false;
+        for window in windows.filter(|window| window.period == period) {
+            window.observe(used, now);
+            any = true;
         }
+        any
     }
 
     pub(super) fn close_until(&mut self, until: MonoTime) {

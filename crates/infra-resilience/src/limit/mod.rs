@@ -157,11 +157,53 @@ impl RateLimiter {
     }
 
     /// Takes note of the weight that the other side says was used in the current period (such as
-    /// a `used-weight` header). Strict quotas count at least that.
-    pub fn observe(&self, used_weight: u32) {
+    /// a `used-weight` header), where the limiter has one strict quota, which then counts at least
+    /// that. Smooth quotas beside it do not count by period.
+    ///
+    /// Returns false, and changes nothing, where there is no strict quota, and where there are
+    /// several: [`observe_in`](Self::observe_in) says which of them is meant.
+    pub fn observe(&self, used_weight: u32) -> bool {
+        self.take_note(used_weight, None)
+    }
+
+    /// Takes note of the weight that the other side says was used in the current period of so
+    /// long: strict quotas of exactly this period count at least that, the others are left alone.
+    /// Returns false, and changes nothing, where there is none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use infra_resilience::{Quota, RateLimiter};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// const SECOND: Duration = Duration::from_secs(1);
+    /// const MINUTE: Duration = Duration::from_secs(60);
+    /// let exchange = RateLimiter::builder("exchange")
+    ///     .quota(Quota::strict(1_200, MINUTE))
+    ///     .quota(Quota::strict(50, SECOND))
+    ///     .build()?;
+    /// // An answer says `X-MBX-USED-WEIGHT-1M: 1150`: other programs use this account as well.
+    /// assert!(exchange.observe_in(MINUTE, 1_150));
+    /// exchange.try_acquire(50)?;
+    /// let refused = exchange.try_acquire(1).unwrap_err();
+    /// assert!(refused.retry_after.unwrap() > 59 * SECOND);
+    /// # Ok(()) }
+    /// ```
+    pub fn observe_in(&self, period: Duration, used_weight: u32) -> bool {
+        self.take_note(used_weight, Some(period))
+    }
+
+    fn take_note(&self, used: u32, period: Option<Duration>) -> bool {
         let now = self.shared.clock.now();
         let meters = &self.shared.turnstile;
-        meters.change(|meters, _| meters.observe(used_weight, now));
+        let known = meters.change(|meters, _| meters.observe(used, period, now));
+        if !known {
+            tracing::debug!(
+                limiter = self.name(),
+                ?period,
+                "rate_limiter_observation_unused"
+            );
+        }
+        known
     }
 
     /// Takes note of the status of an answer: 429 (too many requests) and 418 (banned) close the

@@ -12,7 +12,7 @@ use super::quota::Quota;
 #[derive(Debug)]
 pub(super) struct StrictWindow {
     pub(super) limit: u32,
-    period: Duration,
+    pub(super) period: Duration,
     log: VecDeque<(MonoTime, u32)>,
     used: u32,
 }

@@ -17,15 +17,14 @@ use crate::retry::Retry;
 /// The settings of a [`Pipeline`]. Without any, calls are simply made.
 #[derive(Clone)]
 pub struct PipelineBuilder {
-    name: Arc<str>,
     layers: Layers,
 }
 
 impl PipelineBuilder {
     pub(super) fn new(name: Arc<str>) -> Self {
         PipelineBuilder {
-            name,
             layers: Layers {
+                name,
                 limiter: None,
                 total: None,
                 retry: None,
@@ -106,10 +105,14 @@ impl PipelineBuilder {
         self.layers.check()?;
         let warnings = self.layers.warnings();
         for warning in &warnings {
-            tracing::warn!(pipeline = &*self.name, warning, "pipeline_suspicious");
+            tracing::warn!(
+                pipeline = &*self.layers.name,
+                warning,
+                "pipeline_suspicious"
+            );
         }
         Ok(Pipeline::new(
-            self.name,
+            self.layers.name.clone(),
             Mutex::new(Arc::new(self.layers)),
             warnings,
         ))
@@ -160,7 +163,7 @@ impl Layers {
 impl fmt::Debug for PipelineBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PipelineBuilder")
-            .field("name", &self.name)
+            .field("name", &self.layers.name)
             .field("layers", &self.layers)
             .finish()
     }

@@ -24,6 +24,7 @@ use crate::hedge::Hedge;
 use crate::limit::RateLimiter;
 use crate::priority::Priority;
 use crate::retry::{Retry, RetryError};
+use crate::telemetry;
 use crate::timeout::{TimeLimit, TimedOut, timeout};
 
 pub use builder::PipelineBuilder;
@@ -65,6 +66,7 @@ struct Shared {
 
 #[derive(Debug, Clone)]
 struct Layers {
+    name: Arc<str>,
     limiter: Option<RateLimiter>,
     total: Option<Duration>,
     retry: Option<Retry>,
@@ -108,14 +110,13 @@ impl Pipeline {
         if let Some(limiter) = &layers.limiter {
             paid.put(limiter.take(1, Deadline::NEVER).await?);
         }
-        let Some(total) = layers.total else {
-            return layers.repeat(&operation, &paid).await;
-        };
-        let limited = timeout(&layers.clock, total, layers.repeat(&operation, &paid));
-        match limited.named(TimeLimit::Total).await {
-            Ok(result) => result,
-            Err(timed_out) => Err(CallError::Timeout(timed_out)),
+        let result = layers.in_time(&operation, &paid).await;
+        if let Err(CallError::Timeout(cut_off)) = &result
+            && cut_off.which == TimeLimit::Total
+        {
+            telemetry::timed_out(Some(&layers.name), *cut_off);
         }
+        result
     }
 
     /// Exchanges all layers while calls are running: those finish with the old ones, later ones
@@ -124,8 +125,9 @@ impl Pipeline {
     /// # Errors
     /// [`ConfigError`] where the parts do not fit; the old ones stay.
     pub fn replace(&self, builder: PipelineBuilder) -> Result<(), ConfigError> {
-        let layers = Arc::new(builder.into_layers()?);
-        *self.lock() = layers;
+        let mut layers = builder.into_layers()?;
+        layers.name = self.shared.name.clone();
+        *self.lock() = Arc::new(layers);
         Ok(())
     }
 
@@ -177,6 +179,23 @@ impl Turn {
 }
 
 impl Layers {
+    /// The whole call within its time.
+    async fn in_time<T, E, F, Fut>(&self, operation: &F, paid: &Turn) -> Result<T, CallError<E>>
+    where
+        E: Classify + fmt::Display,
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let Some(total) = self.total else {
+            return self.repeat(operation, paid).await;
+        };
+        let limited = timeout(&self.clock, total, self.repeat(operation, paid));
+        match limited.named(TimeLimit::Total).told_elsewhere().await {
+            Ok(result) => result,
+            Err(timed_out) => Err(CallError::Timeout(timed_out)),
+        }
+    }
+
     /// `paid`: the turn at the rate limiter that the first attempt has got already.
     async fn repeat<T, E, F, Fut>(&self, operation: &F, paid: &Turn) -> Result<T, CallError<E>>
     where
@@ -255,9 +274,12 @@ impl Layers {
             return operation().await.map_err(CallError::Inner);
         };
         let limited = timeout(&self.clock, limit, operation());
-        match limited.named(TimeLimit::Attempt).await {
+        match limited.named(TimeLimit::Attempt).told_elsewhere().await {
             Ok(result) => result.map_err(CallError::Inner),
-            Err(timed_out) => Err(CallError::Timeout(timed_out)),
+            Err(timed_out) => {
+                telemetry::timed_out(Some(&self.name), timed_out);
+                Err(CallError::Timeout(timed_out))
+            }
         }
     }
 

@@ -9,7 +9,8 @@ use super::{Decision, Retry, RetryError, Schedule, Step, StopReason};
 use crate::breaker::BreakerError;
 use crate::budget::BudgetedCall;
 use crate::call_error::CallError;
-use crate::timeout::timeout_at;
+use crate::telemetry;
+use crate::timeout::{TimeLimit, TimedOut, timeout_at};
 
 /// What is known between a failed attempt and the wait before the next.
 #[non_exhaustive]
@@ -40,6 +41,8 @@ pub(super) struct Run<E> {
     maybe_applied: bool,
     /// A limit beside the policy's own.
     total: Option<Duration>,
+    /// The end of the time is told by whoever runs this.
+    told_elsewhere: bool,
 }
 
 impl Retry {
@@ -62,11 +65,11 @@ impl Retry {
         let mut budgeted = self.begin_budgeted();
         loop {
             if deadline != Deadline::NEVER && deadline.is_expired(self.clock.now()) {
-                return Err(run.stopped(StopReason::DeadlineExceeded));
+                return Err(self.out_of_time(run));
             }
             run.attempt_begins();
             let Some(result) = self.attempt(deadline, &mut operation).await else {
-                return Err(run.stopped(StopReason::DeadlineExceeded));
+                return Err(self.out_of_time(run));
             };
             let judged = judge(&result);
             run.attempt_ended(judged.maybe_applied);
@@ -96,7 +99,23 @@ impl Retry {
         if deadline == Deadline::NEVER {
             return Some(operation().await);
         }
-        timeout_at(&self.clock, deadline, operation()).await.ok()
+        let limited = timeout_at(&self.clock, deadline, operation());
+        limited.told_elsewhere().await.ok()
+    }
+
+    /// The end of a run at its deadline.
+    fn out_of_time<E>(&self, run: &mut Run<E>) -> RetryError<E> {
+        if !run.told_elsewhere {
+            self.timed_out();
+        }
+        run.stopped(StopReason::DeadlineExceeded)
+    }
+
+    /// The error of a run that its deadline cut off, told.
+    pub(crate) fn timed_out(&self) -> TimedOut {
+        let timed_out = TimedOut::of(self.total().unwrap_or_default(), TimeLimit::Total);
+        telemetry::timed_out(self.policy.name.as_ref(), timed_out);
+        timed_out
     }
 
     pub(crate) fn begin_budgeted(&self) -> Option<BudgetedCall> {
@@ -207,14 +226,17 @@ impl<E> Default for Run<E> {
             last: None,
             maybe_applied: false,
             total: None,
+            told_elsewhere: false,
         }
     }
 }
 
 impl<E> Run<E> {
+    /// A part of a whole that has a time limit of its own, and tells of it.
     pub(super) fn within(total: Option<Duration>) -> Self {
         Run {
             total,
+            told_elsewhere: true,
             ..Run::default()
         }
     }

@@ -1,8 +1,8 @@
 //! What a policy counts for the `metrics` facade.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use crate::telemetry::Count;
+use crate::telemetry::{Count, unnamed};
 
 const RETRIES: &str = "resilience_retries_total";
 const BUDGET_EXHAUSTED: &str = "resilience_budget_exhausted_total";
@@ -33,9 +33,4 @@ impl Telemetry {
         let name = name.unwrap_or(unnamed());
         self.budget_exhausted.add(BUDGET_EXHAUSTED, LABEL, name);
     }
-}
-
-fn unnamed() -> &'static Arc<str> {
-    static UNNAMED: OnceLock<Arc<str>> = OnceLock::new();
-    UNNAMED.get_or_init(|| "unnamed".into())
 }

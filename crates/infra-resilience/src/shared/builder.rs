@@ -13,6 +13,7 @@ use super::ledger::Ledger;
 use super::limiter::{Listener, Shared, SharedLimitSignal, SharedRateLimiter};
 use super::store::SharedStore;
 use crate::config_error::{self as check, ConfigError};
+use crate::telemetry::Count;
 
 const MAX_LIMIT: u32 = 1_000_000;
 
@@ -164,6 +165,7 @@ impl SharedRateLimiterBuilder {
             first: tokio::sync::Mutex::new(()),
             waiting: AtomicU32::new(0),
             queue: self.queue,
+            rejected: Count::new(),
         };
         Ok(SharedRateLimiter::over(shared))
     }

@@ -14,6 +14,7 @@ use super::exchange::{Answer, Exchange, Known};
 use super::ledger::{Ledger, Next, SharedLimitCounts};
 use super::store::SharedStore;
 use crate::call_error::{CallError, RejectReason, RejectedBy, Rejection};
+use crate::telemetry::Count;
 use crate::timeout::{timeout, timeout_at};
 
 /// A rate limiter whose units lie in a store, so that all processes with a limiter of this
@@ -58,6 +59,7 @@ pub(super) struct Shared {
     pub(super) first: tokio::sync::Mutex<()>,
     pub(super) waiting: AtomicU32,
     pub(super) queue: u32,
+    pub(super) rejected: Count,
 }
 
 pub(super) type Listener = Arc<dyn Fn(&SharedLimitSignal<'_>) + Send + Sync>;
@@ -139,12 +141,12 @@ impl SharedRateLimiter {
     /// [`Rejection`] when the queue is full, the wait too long, or the weight above the burst.
     pub async fn acquire_until(&self, weight: u32, deadline: Deadline) -> Result<(), Rejection> {
         let shared = &*self.shared;
-        shared.check_weight(weight)?;
-        if shared.waiting.load(Ordering::Acquire) == 0 && shared.quick(weight) {
+        if self.take_at_hand(weight)? {
             return Ok(());
         }
         let _place = shared.queue_up()?;
-        let Ok(_first) = timeout_at(&shared.clock, deadline, shared.first.lock()).await else {
+        let turn = timeout_at(&shared.clock, deadline, shared.first.lock());
+        let Ok(_first) = turn.told_elsewhere().await else {
             return Err(shared.rejection(RejectReason::WaitTooLong, None));
         };
         while let Some(wait) = shared.step(weight).await {
@@ -154,6 +156,14 @@ impl SharedRateLimiter {
             shared.clock.sleep(wait).await;
         }
         Ok(())
+    }
+
+    /// Takes `weight` of the units at hand, where nobody waits. False where it has to wait, or the
+    /// store to be asked.
+    pub(crate) fn take_at_hand(&self, weight: u32) -> Result<bool, Rejection> {
+        let shared = &*self.shared;
+        shared.check_weight(weight)?;
+        Ok(shared.waiting.load(Ordering::Acquire) == 0 && shared.quick(weight))
     }
 
     /// True while the store is away and this process grants its share.
@@ -199,7 +209,8 @@ impl Shared {
     async fn ask(&self, memory: &mut Option<Known>, units: (u32, u32)) -> Answer {
         let mut conflicts = 0;
         let asked = self.exchange.ask(memory, units, &mut conflicts);
-        let answer = timeout(&self.clock, self.store_timeout, asked).await;
+        let limited = timeout(&self.clock, self.store_timeout, asked);
+        let answer = limited.told_elsewhere().await;
         let mut ledger = self.ledger();
         ledger.counts.exchanges += 1;
         ledger.counts.conflicts += conflicts;
@@ -266,10 +277,12 @@ impl Shared {
     }
 
     fn rejection(&self, reason: RejectReason, retry_after: Option<Duration>) -> Rejection {
-        Rejection {
+        let rejection = Rejection {
             retry_after,
             ..Rejection::new(RejectedBy::RateLimiter, &self.name, reason)
-        }
+        };
+        self.rejected.rejection(&rejection);
+        rejection
     }
 
     fn queue_up(&self) -> Result<Place<'_>, Rejection> {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use infra_core::Classify;
 use pin_project_lite::pin_project;
@@ -12,7 +11,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::breaker::{CircuitBreaker, Guard, Rejected, Shared, Verdict};
-use crate::call_error::{CallError, RejectReason, RejectedBy, Rejection};
+use crate::call_error::{CallError, Rejection};
 
 /// Puts a breaker around services. All of them share the one breaker.
 #[derive(Debug, Clone)]
@@ -78,31 +77,21 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        if !std::mem::take(&mut self.inner_is_ready) {
+            return BreakerFuture::rejected(self.breaker.reject());
+        }
         match self.breaker.admit_shared() {
-            Ok(guard) if std::mem::take(&mut self.inner_is_ready) => BreakerFuture {
+            Ok(guard) => BreakerFuture {
                 state: State::Calling {
                     future: self.inner.call(request),
                     guard: Some(guard),
                 },
             },
-            // The wait ended between `poll_ready` and `call`, and nobody asked the inner service.
-            Ok(_guard) => BreakerFuture::rejected(self.not_ready()),
-            Err(rejected) => BreakerFuture::rejected(rejected.into()),
-        }
-    }
-}
-
-impl<S> BreakerService<S> {
-    fn not_ready(&self) -> Rejection {
-        let rejected = Rejected {
-            name: self.breaker.name().into(),
-            retry_after: Some(Duration::ZERO),
-            isolated: false,
-        };
-        Rejection {
-            by: RejectedBy::Breaker,
-            reason: RejectReason::Open,
-            ..rejected.into()
+            Err(rejected) => {
+                // Not called after all: it stays ready.
+                self.inner_is_ready = true;
+                BreakerFuture::rejected(rejected)
+            }
         }
     }
 }
@@ -124,10 +113,10 @@ pin_project! {
 }
 
 impl<F> BreakerFuture<F> {
-    fn rejected(rejection: Rejection) -> Self {
+    fn rejected(rejected: Rejected) -> Self {
         BreakerFuture {
             state: State::Rejected {
-                rejection: Some(rejection),
+                rejection: Some(rejected.into()),
             },
         }
     }

@@ -12,42 +12,91 @@ use tower_service::Service;
 use super::attempt::Attempt;
 use crate::hedge::{Hedge, Race, Shared};
 
-/// Starts further attempts of calls that are late. Only for services whose work may be done twice;
-/// requests must be `Clone`.
+/// Starts further attempts of calls that are late. Only for services whose work may be done twice,
+/// or with [`only_if`](HedgeLayer::only_if) for those of their requests; requests must be `Clone`.
+///
+/// ```
+/// use infra_resilience::Hedge;
+/// use infra_resilience::tower::HedgeLayer;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let layer = HedgeLayer::new(Hedge::builder().build()?);
+/// let layer = layer.only_if(|request: &&'static str| request.starts_with("GET "));
+/// let service = service_fn(|request: &'static str| async { Ok::<_, std::io::Error>(request.len()) });
+/// assert_eq!(layer.layer(service).oneshot("POST /orders").await?, 12); // once, however late
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
-pub struct HedgeLayer {
+pub struct HedgeLayer<P = EveryRequest> {
     hedge: Hedge,
+    may_hedge: P,
 }
 
 /// A service whose late calls are made again beside themselves. Each further attempt asks a clone
 /// of the inner service whether it is ready.
 #[derive(Debug, Clone)]
-pub struct HedgeService<S> {
+pub struct HedgeService<S, P = EveryRequest> {
     inner: S,
-    hedge: Hedge,
+    layer: HedgeLayer<P>,
+}
+
+/// Which requests may be made twice: every closure that takes one and says so.
+pub trait MayHedge<Req> {
+    /// True where further attempts do no harm.
+    fn may_hedge(&self, request: &Req) -> bool;
+}
+
+/// All requests may be made twice.
+#[derive(Debug, Clone, Copy)]
+pub struct EveryRequest;
+
+impl<Req> MayHedge<Req> for EveryRequest {
+    fn may_hedge(&self, _request: &Req) -> bool {
+        true
+    }
+}
+
+impl<Req, P: Fn(&Req) -> bool> MayHedge<Req> for P {
+    fn may_hedge(&self, request: &Req) -> bool {
+        self(request)
+    }
 }
 
 impl HedgeLayer {
     /// A layer with the policy `hedge`.
     pub fn new(hedge: Hedge) -> Self {
-        HedgeLayer { hedge }
+        HedgeLayer {
+            hedge,
+            may_hedge: EveryRequest,
+        }
     }
-}
 
-impl<S> Layer<S> for HedgeLayer {
-    type Service = HedgeService<S>;
-    fn layer(&self, inner: S) -> Self::Service {
-        HedgeService {
-            inner,
-            hedge: self.hedge.clone(),
+    /// Makes only those requests again that `may_hedge` accepts, such as those that are idempotent;
+    /// the others get one attempt.
+    pub fn only_if<P>(self, may_hedge: P) -> HedgeLayer<P> {
+        HedgeLayer {
+            hedge: self.hedge,
+            may_hedge,
         }
     }
 }
 
-impl<S, Req> Service<Req> for HedgeService<S>
+impl<S, P: Clone> Layer<S> for HedgeLayer<P> {
+    type Service = HedgeService<S, P>;
+    fn layer(&self, inner: S) -> Self::Service {
+        HedgeService {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+impl<S, Req, P> Service<Req> for HedgeService<S, P>
 where
     S: Service<Req> + Clone,
     Req: Clone,
+    P: MayHedge<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -59,7 +108,8 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let unready = self.inner.clone();
-        let race = self.hedge.race();
+        let eligible = self.layer.may_hedge.may_hedge(&request);
+        let race = self.layer.hedge.race(eligible);
         let called = Attempt::called(self.inner.call(request.clone()));
         HedgeFuture {
             service: std::mem::replace(&mut self.inner, unready),

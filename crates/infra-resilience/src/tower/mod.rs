@@ -30,6 +30,8 @@ mod attempt;
 mod breaker;
 mod bulkhead;
 mod chaos;
+mod coalesce;
+mod detached;
 mod fallback;
 mod flat;
 mod hedge;
@@ -38,6 +40,8 @@ mod limit;
 mod policy;
 mod queued;
 mod retry;
+#[cfg(feature = "shared")]
+mod shared_limit;
 mod throttle;
 mod timeout;
 
@@ -45,12 +49,16 @@ pub use adaptive::{AdaptiveFuture, AdaptiveLayer, AdaptiveService};
 pub use breaker::{BreakerFuture, BreakerLayer, BreakerService};
 pub use bulkhead::{BulkheadFuture, BulkheadLayer, BulkheadService};
 pub use chaos::{ChaosFuture, ChaosLayer, ChaosService};
+pub use coalesce::{CoalesceFuture, CoalesceLayer, CoalesceService};
+pub use detached::{DetachedTimeoutFuture, DetachedTimeoutLayer, DetachedTimeoutService};
 pub use fallback::{FallbackFuture, FallbackLayer, FallbackService};
 pub use flat::{FlatErrorFuture, FlatErrorLayer, FlatErrorService};
-pub use hedge::{HedgeFuture, HedgeLayer, HedgeService};
+pub use hedge::{EveryRequest, HedgeFuture, HedgeLayer, HedgeService, MayHedge};
 pub use limit::{RateLimitFuture, RateLimitLayer, RateLimitService};
 #[cfg(feature = "tower-retry")]
 pub use policy::{BudgetAdapter, PolicySleep, RetryPolicy};
 pub use retry::{RetryFuture, RetryLayer, RetryService};
+#[cfg(feature = "shared")]
+pub use shared_limit::{SharedRateLimitFuture, SharedRateLimitLayer, SharedRateLimitService};
 pub use throttle::{ThrottleFuture, ThrottleLayer, ThrottleService};
-pub use timeout::{TimeoutFuture, TimeoutLayer, TimeoutService};
+pub use timeout::{CallTime, LimitsTime, TimeoutFuture, TimeoutLayer, TimeoutService};

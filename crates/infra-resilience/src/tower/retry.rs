@@ -3,7 +3,6 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use infra_core::{Classify, Deadline, Sleep};
 use pin_project_lite::pin_project;
@@ -13,7 +12,6 @@ use tower_service::Service;
 use crate::budget::BudgetedCall;
 use crate::call_error::CallError;
 use crate::retry::{Decision, Judged, Retry, Schedule, Step};
-use crate::timeout::{TimeLimit, TimedOut};
 
 /// Repeats calls by a policy. Requests must be `Clone`.
 #[derive(Debug, Clone)]
@@ -121,9 +119,7 @@ where
             .deadline
             .get_or_insert_with(|| clock.sleep_until(deadline.time()));
         ready!(Pin::new(timer).poll(cx));
-        let limit = this.retry.total().unwrap_or(Duration::ZERO);
-        let timed_out = TimedOut::of(limit, TimeLimit::Total);
-        Poll::Ready(Err(CallError::Timeout(timed_out)))
+        Poll::Ready(Err(CallError::Timeout(this.retry.timed_out())))
     }
 }
 

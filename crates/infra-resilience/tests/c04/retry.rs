@@ -1,27 +1,16 @@
-//! C04: the retry and composition rows of the conformance table on both shells.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs,
-    dead_code,
-    unreachable_pub,
-    reason = "test code"
-)]
+//! The retry rows, and the order of retry and breaker.
 
-mod support;
-
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
+#[cfg(feature = "tower")]
+use crate::support::shells::Tower;
+use crate::support::shells::{Inner, Plain, Shell, answers, on_both_shells};
+use crate::support::{Fault, drive, millis, ms, poll_once, secs};
 use infra_core::{Classify, Clock, ManualClock, Outcome};
 use infra_resilience::retry::{Jitter, RetryBuilder, Stop};
 use infra_resilience::{CallError, CircuitBreaker, RejectedBy, Retry, RetryBudget};
-#[cfg(feature = "tower")]
-use support::shells::Tower;
-use support::shells::{Inner, Plain, Shell};
-use support::{Fault, drive, millis, ms, poll_once, secs};
 
 type Starts = Arc<Mutex<Vec<u128>>>;
 type End = Result<u32, CallError<Fault>>;
@@ -80,6 +69,63 @@ async fn r01_three_attempts_then_the_last_error_unchanged<S: Shell>() {
     assert_eq!(starts, [0, 100, 200]);
 }
 
+/// The waits of one run that fails so often, without a clock that has to be watched.
+fn waits<S: Shell>(policy: RetryBuilder, failures: u32) -> Vec<Duration> {
+    let clock = ManualClock::new();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = told.clone();
+    let policy = policy.max_attempts(failures + 1).clock(clock.shared());
+    let policy = policy.before_sleep(move |a| sink.lock().unwrap().push(a.delay));
+    let mut call = S::retry(policy.build().unwrap(), answers(Err(Fault::Down)))();
+    while poll_once(&mut call).is_pending() {
+        // Waited for to the nanosecond.
+        let wait = *told.lock().unwrap().last().unwrap();
+        clock.advance(wait);
+    }
+    let told = told.lock().unwrap().clone();
+    assert_eq!(told.len() as u32, failures);
+    told
+}
+
+async fn r02_jitter_stays_in_its_bounds_and_below_the_cap<S: Shell>() {
+    const DRAWS: u32 = 100_000;
+    let (base, cap) = (ms(10), secs(2));
+    let policy = |jitter| {
+        Retry::exponential()
+            .base(base)
+            .cap(cap)
+            .jitter(jitter)
+            .seed(7)
+    };
+    let bare = waits::<S>(policy(Jitter::None), 20);
+    assert_eq!(bare[..3], [ms(10), ms(20), ms(40)]);
+    assert!(bare[8..].iter().all(|wait| *wait == cap));
+    let limit = |n: usize| bare.get(n).copied().unwrap_or(cap);
+    for (n, wait) in waits::<S>(policy(Jitter::Full), DRAWS)
+        .into_iter()
+        .enumerate()
+    {
+        assert!(wait <= limit(n), "full {n}: {wait:?}");
+    }
+    for (n, wait) in waits::<S>(policy(Jitter::Equal), DRAWS)
+        .into_iter()
+        .enumerate()
+    {
+        assert!(
+            limit(n) / 2 <= wait && wait <= limit(n),
+            "equal {n}: {wait:?}"
+        );
+    }
+    let mut previous = base;
+    for wait in waits::<S>(policy(Jitter::Decorrelated), DRAWS) {
+        assert!(
+            base <= wait && wait <= cap.min(previous * 3),
+            "{previous:?}, then {wait:?}"
+        );
+        previous = wait;
+    }
+}
+
 async fn r03_same_seed_same_delays_and_two_seeds_differ<S: Shell>() {
     let policy = |seed| {
         Retry::exponential()
@@ -121,6 +167,56 @@ async fn r06_a_running_attempt_is_cut_at_the_deadline<S: Shell>() {
     let error = end.unwrap_err();
     assert!(matches!(error, CallError::Timeout(_)), "{error:?}");
     assert_eq!((error.outcome(), starts), (Outcome::Unknown, vec![0, 700]));
+}
+
+async fn r07_a_budget_is_exact_for_any_ratio<S: Shell>() {
+    for (ratio, expected) in [(0.6, 6), (1.0, 10), (0.1, 1), (2.5, 25)] {
+        let budget = RetryBudget::windowed(ratio, secs(3_600), 0).unwrap();
+        // As many repetitions as the budget grants, and none of the first calls is one.
+        let policy = Retry::constant(NO_TIME).max_attempts(100).budget(budget);
+        let retry = policy.build().unwrap();
+        let made = Arc::new(AtomicU32::new(0));
+        let count = made.clone();
+        let inner: Inner = Arc::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            Box::pin(std::future::ready(Err(Fault::Down)))
+        });
+        let call = S::retry(retry, inner);
+        for _ in 0..10 {
+            call().await.unwrap_err();
+        }
+        assert_eq!(made.load(Ordering::SeqCst), 10 + expected, "{ratio}");
+    }
+}
+
+async fn r07_two_threads_race_for_the_last_token_and_one_wins<S: Shell>() {
+    for _ in 0..200 {
+        // Half a token for each of the two calls: one for both together.
+        let budget = RetryBudget::windowed(0.5, secs(3_600), 0).unwrap();
+        let policy = Retry::constant(NO_TIME)
+            .jitter(Jitter::None)
+            .max_attempts(2);
+        let retry = policy.budget(budget).clock(ManualClock::new().shared());
+        let retry = retry.build().unwrap();
+        let (made, both) = (Arc::new(AtomicU32::new(0)), Arc::new(Barrier::new(2)));
+        let count = made.clone();
+        let inner: Inner = Arc::new(move || {
+            if count.fetch_add(1, Ordering::SeqCst) < 2 {
+                both.wait();
+            }
+            Box::pin(std::future::ready(Err(Fault::Down)))
+        });
+        let call = S::retry(retry, inner);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut call = call();
+                    while poll_once(&mut call).is_pending() {}
+                });
+            }
+        });
+        assert_eq!(made.load(Ordering::SeqCst), 3);
+    }
 }
 
 async fn r08_an_exhausted_budget_returns_the_original_error<S: Shell>() {
@@ -231,21 +327,16 @@ async fn c01_the_order_of_retry_and_breaker_shows_in_the_counts<S: Shell>() {
     assert_eq!((counts.failures, counts.successes), (0, 1));
 }
 
-macro_rules! on_both_shells {
-    ($($row:ident,)*) => {
-        mod plain { $(#[tokio::test] async fn $row() { super::$row::<super::Plain>().await; })* }
-        #[cfg(feature = "tower")]
-        mod tower { $(#[tokio::test] async fn $row() { super::$row::<super::Tower>().await; })* }
-    };
-}
-
 on_both_shells! {
     r01_three_attempts_then_the_last_error_unchanged,
+    r02_jitter_stays_in_its_bounds_and_below_the_cap,
     r03_same_seed_same_delays_and_two_seeds_differ,
     r04_what_is_not_retryable_is_called_once,
     r05_retry_after_beats_the_backoff_up_to_the_deadline,
     r06_no_sleep_starts_that_would_pass_the_deadline,
     r06_a_running_attempt_is_cut_at_the_deadline,
+    r07_a_budget_is_exact_for_any_ratio,
+    r07_two_threads_race_for_the_last_token_and_one_wins,
     r08_an_exhausted_budget_returns_the_original_error,
     r09_a_breaker_rejection_takes_no_token_and_waits_for_the_breaker,
     r09_a_breaker_open_for_longer_than_the_cap_stops_the_run,

@@ -1,27 +1,15 @@
-//! C04: the hedge and fallback rows of the conformance table on both shells.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs,
-    dead_code,
-    unreachable_pub,
-    reason = "test code"
-)]
-
-mod support;
+//! The hedge and fallback rows.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
+#[cfg(feature = "tower")]
+use crate::support::shells::Tower;
+use crate::support::shells::{Inner, Instead, Plain, Shell, on_both_shells};
+use crate::support::{Fault, drive, ms, poll_once, secs};
 use infra_core::{BoxFuture, Clock, ManualClock};
 use infra_resilience::{CallError, Hedge, HedgeBuilder, RetryBudget};
-#[cfg(feature = "tower")]
-use support::shells::Tower;
-use support::shells::{Inner, Instead, Plain, Shell};
-use support::{Fault, drive, ms, poll_once, secs};
 
 /// How long an attempt takes and how it ends.
 type Plan = (u64, Result<u32, Fault>);
@@ -131,6 +119,29 @@ async fn h03_hedges_take_from_a_shared_budget<S: Shell>() {
     assert_eq!(budget.denied(), 1);
 }
 
+async fn h04_an_ineligible_call_gets_one_attempt<S: Shell>() {
+    let clock = ManualClock::new();
+    let builder = after_50().max_hedges(3).on_failure(true);
+    let hedge = builder.clock(clock.shared()).build().unwrap();
+    for (eligible, expected) in [(false, 1), (true, 4)] {
+        let made = Arc::new(AtomicU32::new(0));
+        let count = made.clone();
+        let hangs: Inner = Arc::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            Box::pin(std::future::pending())
+        });
+        let mut call = S::hedge_if(hedge.clone(), eligible, hangs)();
+        for _ in 0..10 {
+            assert!(poll_once(&mut call).is_pending());
+            clock.advance(ms(50));
+        }
+        assert_eq!(made.load(Ordering::SeqCst), expected);
+    }
+    // Nor is it made again because it failed.
+    let failed = S::hedge_if(hedge, false, inner(DOWN))().await;
+    assert_eq!(failed, Err(CallError::Inner(Fault::Down)));
+}
+
 async fn h05_a_quantile_delay_needs_its_samples<S: Shell>() {
     let clock = ManualClock::new();
     let builder = Hedge::builder().quantile_delay(0.9, 10);
@@ -185,19 +196,12 @@ async fn f01_its_own_failure_is_distinct_and_a_cancelled_call_starts_none<S: She
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
-macro_rules! on_both_shells {
-    ($($row:ident,)*) => {
-        mod plain { $(#[tokio::test] async fn $row() { super::$row::<super::Plain>().await; })* }
-        #[cfg(feature = "tower")]
-        mod tower { $(#[tokio::test] async fn $row() { super::$row::<super::Tower>().await; })* }
-    };
-}
-
 on_both_shells! {
     h01_the_hedge_starts_after_the_delay_only_and_the_first_success_wins,
     h01_when_all_fail_the_first_attempts_error_is_returned,
     h02_a_failed_first_attempt_starts_the_hedge_at_once_if_set,
     h03_hedges_take_from_a_shared_budget,
+    h04_an_ineligible_call_gets_one_attempt,
     h05_a_quantile_delay_needs_its_samples,
     several_hedges_follow_each_other,
     f01_the_fallback_runs_once_and_sees_the_error,

@@ -1,0 +1,26 @@
+//! C04: the rows of the conformance table on both shells, the plain wrappers and the tower layers.
+//! `complete` checks that none is left out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    dead_code,
+    unreachable_pub,
+    reason = "test code"
+)]
+
+mod breaker;
+mod bulkhead;
+mod complete;
+mod composition;
+mod limiter;
+mod load;
+mod race;
+mod retry;
+#[path = "../support/mod.rs"]
+mod support;
+mod time;
+
+const NANO: std::time::Duration = std::time::Duration::from_nanos(1);
