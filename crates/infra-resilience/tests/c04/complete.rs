@@ -28,7 +28,7 @@ const SUITES: [(&str, &str); 14] = [
     ("c04/race", include_str!("race.rs")),
     ("c04/retry", include_str!("retry.rs")),
     ("c04/time", include_str!("time.rs")),
-    ("loom", include_str!("../loom.rs")),
+    ("loom", include_str!("../loom/of_breaker.rs")),
     ("pipeline", include_str!("../pipeline.rs")),
     ("tower", include_str!("../tower.rs")),
 ];
