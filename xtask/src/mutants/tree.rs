@@ -28,17 +28,19 @@ pub(super) fn copy(place: &Path) -> Result<PathBuf, String> {
 pub(super) fn take_in(tree: &Path, suites: &[&str]) -> Result<(), String> {
     let lib = Path::new("crates").join(PACKAGE).join("src/lib.rs");
     let mut text = read(&shell::root().join(&lib))?;
-    text.push_str(&modules(suites));
+    let tests = tree.join("crates").join(PACKAGE).join("tests");
+    text.push_str(&modules(suites, |suite| tests.join(suite).is_dir()));
     write(&tree.join(lib), &text)
 }
 
-fn modules(suites: &[&str]) -> String {
+fn modules(suites: &[&str], is_folder: impl Fn(&str) -> bool) -> String {
     let mut text = format!(
         "\n#[cfg(test)]\nextern crate self as {};\n",
         PACKAGE.replace('-', "_")
     );
     for suite in suites {
-        let module = format!("#[path = \"../tests/{suite}.rs\"]\nmod suite_{suite};\n");
+        let file = if is_folder(suite) { "/main" } else { "" };
+        let module = format!("#[path = \"../tests/{suite}{file}.rs\"]\nmod suite_{suite};\n");
         text.push_str(&format!("#[cfg(test)]\n{module}"));
     }
     text
@@ -121,8 +123,9 @@ mod tests {
     #[test]
     fn suites_become_modules_that_find_the_crate_by_its_name() {
         let expected = "\n#[cfg(test)]\nextern crate self as infra_resilience;\n\
-                        #[cfg(test)]\n#[path = \"../tests/retry.rs\"]\nmod suite_retry;\n";
-        assert_eq!(modules(&["retry"]), expected);
+                        #[cfg(test)]\n#[path = \"../tests/retry.rs\"]\nmod suite_retry;\n\
+                        #[cfg(test)]\n#[path = \"../tests/c04/main.rs\"]\nmod suite_c04;\n";
+        assert_eq!(modules(&["retry", "c04"], |suite| suite == "c04"), expected);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use infra_resilience::breaker::{BreakerChange, Mode, State};
 use infra_resilience::{BreakerConfig, BreakerRegistry, CircuitBreaker};
 
 #[cfg(feature = "tower")]
-use crate::support::Tower;
-use crate::support::{Caller, Fault, Plain, Rig, c0, poll_once};
+use super::support::Tower;
+use super::support::{Caller, Fault, Plain, Rig, c0, poll_once};
 
 async fn b19_many_threads_leave_a_legal_chain_and_exact_counts<C: Caller>() {
     let events = Arc::new(Mutex::new(Vec::new()));

@@ -9,12 +9,12 @@ use std::time::Duration;
 use infra_core::ManualClock;
 use infra_resilience::{Bulkhead, CallError, RejectReason};
 
-use crate::NANO;
-use crate::support::shells::Inner;
+use super::NANO;
+use super::support::shells::Inner;
 #[cfg(feature = "tower")]
-use crate::support::shells::Tower;
-use crate::support::shells::{Plain, Shell, answers, begun, hangs, on_both_shells, refused};
-use crate::support::{Fault, ms, poll_once, secs};
+use super::support::shells::Tower;
+use super::support::shells::{Plain, Shell, answers, begun, hangs, on_both_shells, refused};
+use super::support::{Fault, ms, poll_once, secs};
 
 fn bulkhead(max: u32, queue: u32, wait: Duration) -> (ManualClock, Bulkhead) {
     let clock = ManualClock::new();

@@ -12,11 +12,11 @@ use infra_resilience::{
 };
 
 #[cfg(feature = "tower")]
-use crate::support::shells::Tower;
-use crate::support::shells::{
+use super::support::shells::Tower;
+use super::support::shells::{
     Call, Five, Inner, Plain, Shell, answers, begun, hangs, on_both_shells,
 };
-use crate::support::{Fault, drive, ms, poll_once, secs};
+use super::support::{Fault, drive, ms, poll_once, secs};
 
 fn five(clock: &ManualClock) -> Five {
     let time = clock.shared();

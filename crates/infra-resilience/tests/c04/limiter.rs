@@ -5,11 +5,11 @@ use std::task::Poll;
 use infra_core::{Classify, Clock, ManualClock, TokioClock};
 use infra_resilience::{Quota, RateLimiter, RateLimiterBuilder, RateLimiterRegistry, RejectReason};
 
-use crate::NANO;
+use super::NANO;
 #[cfg(feature = "tower")]
-use crate::support::shells::Tower;
-use crate::support::shells::{Plain, Shell, answers, begun, on_both_shells, refused};
-use crate::support::{ms, poll_once, secs};
+use super::support::shells::Tower;
+use super::support::shells::{Plain, Shell, answers, begun, on_both_shells, refused};
+use super::support::{ms, poll_once, secs};
 
 fn limiter(quota: Quota) -> (ManualClock, RateLimiter) {
     built(RateLimiter::builder("l").quota(quota))

@@ -12,13 +12,13 @@ use infra_resilience::{
 };
 use tokio::sync::oneshot;
 
-use crate::NANO;
+use super::NANO;
 #[cfg(feature = "tower")]
-use crate::support::shells::Tower;
-use crate::support::shells::{
+use super::support::shells::Tower;
+use super::support::shells::{
     Call, Flights, Inner, Plain, Shell, answers, begun, hangs, on_both_shells, refused,
 };
-use crate::support::{Fault, poll_once, secs, settle};
+use super::support::{Fault, poll_once, secs, settle};
 
 async fn an_adaptive_limit_follows_the_results_of_calls<S: Shell>() {
     let clock = ManualClock::new();

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 #[cfg(feature = "tower")]
-use crate::support::shells::Tower;
-use crate::support::shells::{Inner, Instead, Plain, Shell, on_both_shells};
-use crate::support::{Fault, drive, ms, poll_once, secs};
+use super::support::shells::Tower;
+use super::support::shells::{Inner, Instead, Plain, Shell, on_both_shells};
+use super::support::{Fault, drive, ms, poll_once, secs};
 use infra_core::{BoxFuture, Clock, ManualClock};
 use infra_resilience::{CallError, Hedge, HedgeBuilder, RetryBudget};
 

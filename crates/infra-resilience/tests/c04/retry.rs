@@ -5,9 +5,9 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 #[cfg(feature = "tower")]
-use crate::support::shells::Tower;
-use crate::support::shells::{Inner, Plain, Shell, answers, on_both_shells};
-use crate::support::{Fault, drive, millis, ms, poll_once, secs};
+use super::support::shells::Tower;
+use super::support::shells::{Inner, Plain, Shell, answers, on_both_shells};
+use super::support::{Fault, drive, millis, ms, poll_once, secs};
 use infra_core::{Classify, Clock, ManualClock, Outcome};
 use infra_resilience::retry::{Jitter, RetryBuilder, Stop};
 use infra_resilience::{CallError, CircuitBreaker, RejectedBy, Retry, RetryBudget};

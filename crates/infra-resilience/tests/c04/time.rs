@@ -8,12 +8,12 @@ use std::task::Poll;
 use infra_core::{Classify, Clock, Deadline, ManualClock, Outcome};
 use infra_resilience::{CallError, TimeLimit};
 
-use crate::NANO;
-use crate::support::shells::Inner;
+use super::NANO;
+use super::support::shells::Inner;
 #[cfg(feature = "tower")]
-use crate::support::shells::Tower;
-use crate::support::shells::{Plain, Shell, begun, hangs, on_both_shells};
-use crate::support::{Fault, ms, poll_once, secs, settle};
+use super::support::shells::Tower;
+use super::support::shells::{Plain, Shell, begun, hangs, on_both_shells};
+use super::support::{Fault, ms, poll_once, secs, settle};
 
 async fn t01_fires_at_the_limit_and_drops_the_work_at_once<S: Shell>() {
     struct Dropped(Arc<AtomicU32>);

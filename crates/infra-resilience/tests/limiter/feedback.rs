@@ -2,8 +2,8 @@
 
 use infra_resilience::Quota;
 
-use crate::support::{poll_once, secs};
-use crate::{NANO, limiter, waiting};
+use super::support::{poll_once, secs};
+use super::{NANO, limiter, waiting};
 
 #[test]
 fn l10_feedback_of_the_exchange_closes_the_gate() {

@@ -7,8 +7,8 @@ use governor::clock::FakeRelativeClock;
 use infra_core::MonoTime;
 use infra_resilience::{Quota, RateLimiter, RejectReason};
 
-use crate::support::{ms, secs};
-use crate::{NANO, builder, limiter};
+use super::support::{ms, secs};
+use super::{NANO, builder, limiter};
 
 #[test]
 fn l01_burst_then_one_per_interval() {

@@ -3,8 +3,8 @@
 use infra_core::ManualClock;
 use infra_resilience::{Quota, RateLimiterRegistry, RejectReason};
 
-use crate::builder;
-use crate::support::secs;
+use super::builder;
+use super::support::secs;
 
 #[test]
 fn l09_registry_is_bounded_and_never_forgets_a_used_limiter() {

@@ -2,8 +2,8 @@
 
 use infra_resilience::Quota;
 
-use crate::support::{poll_once, secs};
-use crate::{limiter, waiting};
+use super::support::{poll_once, secs};
+use super::{limiter, waiting};
 
 #[test]
 fn a_reservation_gives_back_what_was_not_used() {

@@ -3,8 +3,8 @@
 use infra_core::{ManualClock, TokioClock};
 use infra_resilience::{Quota, RejectReason};
 
-use crate::support::{ms, poll_once, secs};
-use crate::{builder, limiter, waiting};
+use super::support::{ms, poll_once, secs};
+use super::{builder, limiter, waiting};
 
 #[test]
 fn l05_waiters_are_served_in_order_and_a_dropped_one_owes_nothing() {
