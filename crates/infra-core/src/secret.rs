@@ -75,7 +75,8 @@ impl<'de, T: Zeroize + Deserialize<'de>> Deserialize<'de> for Secret<T> {
 ///
 /// Works on text that is no valid URL too: whatever stands between the first `:` after `//` and
 /// the last `@` of the authority is masked. A user name stays, because it helps to find the
-/// mistake; a user-info without a colon is masked whole, because it may be a token.
+/// mistake; a user-info without a colon is masked whole, because it may be a token. The same goes
+/// for the value of a query parameter whose name ends in `password`, and for all behind it.
 ///
 /// ```
 /// use infra_core::mask_url;
@@ -83,6 +84,15 @@ impl<'de, T: Zeroize + Deserialize<'de>> Deserialize<'de> for Secret<T> {
 /// assert_eq!(mask_url("redis://localhost:6379"), "redis://localhost:6379");
 /// ```
 pub fn mask_url(url: &str) -> String {
+    if let Some((shown, hidden)) = split_password_parameter(url) {
+        return match shown.split_once("://") {
+            // Either may be part of a password in the user-info, so nothing is shown of them.
+            Some((scheme, rest)) if !rest.contains('@') && hidden.contains('@') => {
+                format!("{scheme}://{MASK}")
+            }
+            _ => format!("{}{MASK}", mask_url(shown)),
+        };
+    }
     let Some((scheme, rest)) = url.split_once("://") else {
         return match url.rsplit_once('@') {
             Some((_, host)) => format!("{MASK}@{host}"),
@@ -97,6 +107,15 @@ pub fn mask_url(url: &str) -> String {
         Some((user, _)) => format!("{scheme}://{user}:{MASK}@{host}"),
         None => format!("{scheme}://{MASK}@{host}"),
     }
+}
+
+/// The text before and after the value of a query parameter whose name ends in `password`. The
+/// value may hold any character, also an `@`, so all that follows belongs to it.
+fn split_password_parameter(url: &str) -> Option<(&str, &str)> {
+    const NAME: &str = "password=";
+    let at = url.to_ascii_lowercase().find(NAME)? + NAME.len();
+    let (shown, hidden) = url.split_at_checked(at)?;
+    shown.contains(['?', '&']).then_some((shown, hidden))
 }
 
 #[cfg(test)]
@@ -120,6 +139,13 @@ mod tests {
             ("redis://u:p/w?x@h:1/2", "redis://u:***@h:1/2"),
             ("rediss://token@h", "rediss://***@h"),
             ("u:pw@h:1", "***@h:1"),
+            (
+                "r://:pw@h?a=1&x_password=b@c",
+                "r://:***@h?a=1&x_password=***",
+            ),
+            ("r://u:password=?x@h", "r://u:***@h"),
+            ("r://h?password=b@c", "r://***"),
+            ("r://h?password=b", "r://h?password=***"),
             ("not a url", "not a url"),
             ("", ""),
         ] {

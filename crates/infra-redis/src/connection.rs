@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline};
+use tokio::time::Instant;
 
 use crate::connect_error::ConnectError;
 use crate::fault::{FaultKind, RedisFault, line_fault};
@@ -150,6 +151,36 @@ impl Connection {
     /// finish. Closing twice is fine.
     pub fn close(&self) {
         self.supervised.close();
+    }
+
+    /// Prepares to connect at the first call.
+    pub(crate) fn lazy(options: RedisOptions) -> Self {
+        let supervised = Supervised::lazy(options);
+        Connection { supervised }
+    }
+
+    /// Waits for the connection until it works, or waiting is known to be useless.
+    pub(crate) async fn ready(&self, deadline: Instant) -> Result<(), RedisFault> {
+        self.supervised.ready(deadline).await
+    }
+
+    /// One attempt over the connection in use: without one nothing is waited for, and nothing is
+    /// repeated. Error replies are answers here.
+    pub(crate) async fn attempt(
+        &self,
+        request: Request<'_>,
+        effect: Effect,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<Answered, RedisFault> {
+        let send = |connection: Mux, deadline| async move {
+            match connection.send(request, deadline).await {
+                Ok(answered) => Ok(answered),
+                Err(Unanswered::Late) => Err(RedisFault::late(limit)),
+                Err(unanswered) => Err(unanswered.fault()),
+            }
+        };
+        self.supervised.attempt(effect, deadline, send).await
     }
 
     async fn call(

@@ -27,11 +27,16 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
+    #[cfg(feature = "fred")]
     pub(crate) fn new(options: &'a RedisOptions) -> Self {
+        Attempt::until(options, Instant::now() + options.connect_timeout)
+    }
+
+    pub(crate) fn until(options: &'a RedisOptions, deadline: Instant) -> Self {
         Attempt {
             options,
             url: options.url(),
-            deadline: Instant::now() + options.connect_timeout,
+            deadline,
         }
     }
 

@@ -174,6 +174,8 @@ fn outcome_of(kind: FaultKind) -> Outcome {
     }
 }
 
+const NODE_OF_A_CLUSTER: &str = " (the server is a node of a cluster: begin the URL with redis+cluster:// or rediss+cluster://)";
+
 /// What an error reply of the server means: its first word and the rest. Told apart by the first
 /// word, because client libraries leave several of them (`OOM`, `BUSY`, `NOAUTH`) untyped.
 pub(crate) fn reply_fault(code: &str, detail: &str) -> RedisFault {
@@ -196,7 +198,12 @@ pub(crate) fn reply_fault(code: &str, detail: &str) -> RedisFault {
         _ if detail.contains("would overflow") => FaultKind::Overflow,
         _ => FaultKind::Server,
     };
-    let mut fault = RedisFault::new(kind, format!("{code} {}", without_arguments(detail)));
+    let hint = match kind {
+        FaultKind::Cluster => NODE_OF_A_CLUSTER,
+        _ => "",
+    };
+    let message = format!("{code} {}{hint}", without_arguments(detail));
+    let mut fault = RedisFault::new(kind, message);
     fault.code = Some(code.to_owned());
     fault
 }

@@ -55,6 +55,8 @@
 
 mod backoff;
 mod client;
+#[cfg(feature = "redis")]
+mod cluster;
 mod connect_error;
 #[cfg(feature = "redis")]
 mod connection;
@@ -69,17 +71,22 @@ mod mux;
 mod options;
 mod reply;
 mod resp;
+mod sentinel;
 mod stream;
 mod subscriber;
 mod supervised;
 mod supervisor;
 mod tls;
+#[cfg_attr(not(feature = "redis"), allow(dead_code))]
+mod together;
 mod tracker;
 mod url;
 mod value;
 mod wire;
 
 pub use backoff::Backoff;
+#[cfg(feature = "redis")]
+pub use cluster::{Cluster, ClusterMap, Command, MapWatch, Node, Slot};
 pub use connect_error::{ConnectError, ConnectFault};
 #[cfg(feature = "redis")]
 pub use connection::{Connection, Transaction};
@@ -92,7 +99,7 @@ pub use options::RedisOptions;
 pub use subscriber::{Push, Reply, Subscriber, SubscriberCommand};
 pub use supervised::Effect;
 pub use tracker::{TrackError, Tracked, Tracker};
-pub use url::{RedisUrl, UrlError};
+pub use url::{Address, RedisUrl, UrlError, UrlKind};
 pub use value::Value;
 
 /// The client library, for drivers only.

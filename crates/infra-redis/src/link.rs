@@ -121,7 +121,7 @@ impl<C: Clone> Core<C> {
         }
     }
 
-    fn why_down(&self) -> RedisFault {
+    pub(crate) fn why_down(&self) -> RedisFault {
         match &*self.link.borrow() {
             Link::Down {
                 cause: Some(cause), ..

@@ -60,6 +60,14 @@ impl RedisOptions {
         RedisUrl::parse(url).map(Self::new)
     }
 
+    /// The same for one server: a node of a cluster, or the one that sentinels name.
+    pub(crate) fn for_url(&self, url: RedisUrl) -> Self {
+        RedisOptions {
+            url,
+            ..self.clone()
+        }
+    }
+
     /// The server.
     pub fn url(&self) -> &RedisUrl {
         &self.url

@@ -16,8 +16,9 @@ use crate::link::{Core, Link, LinkStatus, LinkWatch};
 use crate::options::RedisOptions;
 use crate::supervisor::{dial_into, supervise};
 
+const CUT_OFF: &str = "the server closed the connection";
 /// Beyond this a deadline is none; and the clock's arithmetic has an end.
-const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What a call does to the server's data; decides what a lost answer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +47,24 @@ impl<C: Client> Supervised<C> {
         if !options.lazy {
             dial_into(&core, &options, 1).await?;
         }
+        Ok(Supervised::over(core, options))
+    }
+
+    /// Dials at the first call.
+    #[cfg(feature = "redis")]
+    pub(crate) fn lazy(options: RedisOptions) -> Self {
+        Supervised::over(Core::new(Link::Idle), options)
+    }
+
+    fn over(core: Arc<Core<C>>, options: RedisOptions) -> Self {
         let supervisor = spawn_detached(supervise(core.clone(), options.clone())).abort_handle();
-        Ok(Supervised {
+        Supervised {
             handle: Arc::new(Handle {
                 core,
                 options,
                 supervisor,
             }),
-        })
+        }
     }
 
     pub(crate) fn options(&self) -> &RedisOptions {
@@ -71,6 +82,47 @@ impl<C: Client> Supervised<C> {
     pub(crate) fn close(&self) {
         self.handle.core.close("the connection was closed");
         self.handle.supervisor.abort();
+    }
+
+    /// Waits for the connection until it works, or waiting is known to be useless.
+    #[cfg(feature = "redis")]
+    pub(crate) async fn ready(&self, deadline: Instant) -> Result<(), RedisFault> {
+        self.handle.core.connected(0, deadline).await.map(drop)
+    }
+
+    /// Makes one attempt over the connection in use, for those who know another way. Nothing was
+    /// sent where the answer is [`FaultKind::Unavailable`].
+    #[cfg(feature = "redis")]
+    pub(crate) async fn attempt<T, F>(
+        &self,
+        effect: Effect,
+        deadline: Instant,
+        send: impl FnOnce(C, Instant) -> F,
+    ) -> Result<T, RedisFault>
+    where
+        F: Future<Output = Result<T, RedisFault>>,
+    {
+        let core = &self.handle.core;
+        let Some((generation, connection)) = core.current(0) else {
+            return Err(core.why_down());
+        };
+        match send(connection, deadline).await {
+            Ok(answer) => {
+                core.mark_answered();
+                Ok(answer)
+            }
+            Err(fault) => {
+                match fault.kind() {
+                    FaultKind::ConnectionLost => core.lost(generation, CUT_OFF),
+                    FaultKind::Timeout => core.suspect.notify_one(),
+                    _ => {}
+                }
+                Err(match effect {
+                    Effect::Read => fault.of_read(),
+                    Effect::Write => fault,
+                })
+            }
+        }
     }
 
     /// Makes one call on a client that keeps no deadlines: waits for a connection, sends, and waits
@@ -125,7 +177,7 @@ impl<C: Client> Supervised<C> {
                 Err(fault) => fault,
             };
             if fault.kind() == FaultKind::ConnectionLost {
-                core.lost(generation, "the server closed the connection");
+                core.lost(generation, CUT_OFF);
             }
             match (effect, fault.kind()) {
                 (_, FaultKind::Unavailable) if !core.is_up(generation) => continue,

@@ -1,5 +1,6 @@
 //! Keeps one connection alive: dials, watches, dials again, for ever.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +13,7 @@ use crate::client::{Client, Live};
 use crate::connect_error::{ConnectError, ConnectFault};
 use crate::link::{Core, Link};
 use crate::options::RedisOptions;
+use crate::sentinel;
 
 /// How much slower attempts follow each other when only a person can remove the cause.
 const PERMANENT_FACTOR: u32 = 10;
@@ -90,9 +92,11 @@ async fn watch_over<C: Client>(
     options: &RedisOptions,
     connection: C,
 ) -> &'static str {
+    let mut switched = pin!(sentinel::switched(options));
     loop {
         tokio::select! {
             () = core.suspect.notified() => {}
+            () = &mut switched => return "the sentinels name another master",
             () = sleep(options.ping_interval) => {
                 if core.answered.swap(false, Ordering::Relaxed) {
                     continue;

@@ -4,14 +4,18 @@ use std::io;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
-use crate::connect_error::{ConnectError, LoginCause, LoginFailure};
+use crate::connect_error::{ConnectError, ConnectFault, LoginCause, LoginFailure};
 use crate::dial::Attempt;
 use crate::encode;
 use crate::fault::without_arguments;
 use crate::options::RedisOptions;
 use crate::reply::ReplyParser;
+use crate::sentinel;
 use crate::stream::RedisStream;
+use crate::together::{self, STAGGER};
+use crate::url::{Address, UrlKind};
 use crate::value::Value;
 
 /// How much is asked of the socket at once.
@@ -26,12 +30,46 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Connects and logs in: password, database, name, and a first PING.
+    /// Connects to the server of the URL, to any node of its cluster, or to the master that its
+    /// sentinels name, and logs in: password, database, name, and a first PING.
     ///
     /// # Errors
     /// The cause of the failure; at the latest after the connect timeout.
     pub(crate) async fn connect(options: &RedisOptions) -> Result<Self, ConnectError> {
-        let attempt = Attempt::new(options);
+        let deadline = Instant::now() + options.connect_timeout;
+        match options.url().kind() {
+            UrlKind::Server => Wire::connect_to(options, deadline).await,
+            UrlKind::Cluster => Wire::connect_to_any(options, deadline).await,
+            UrlKind::Sentinel => sentinel::connect(options, deadline).await,
+        }
+    }
+
+    async fn connect_to_any(
+        options: &RedisOptions,
+        deadline: Instant,
+    ) -> Result<Self, ConnectError> {
+        let hosts = options.url().hosts().iter();
+        let connect = |address: &Address| {
+            let node = options.for_url(options.url().for_server(address.clone()));
+            async move { Wire::connect_to(&node, deadline).await }
+        };
+        let connected = together::first(hosts, STAGGER, connect).await;
+        connected.unwrap_or_else(|| {
+            let message = "the URL names no node".to_owned();
+            Err(ConnectError::new(
+                ConnectFault::Config,
+                options.url(),
+                message,
+            ))
+        })
+    }
+
+    /// Connects to the first server of the URL and logs in.
+    pub(crate) async fn connect_to(
+        options: &RedisOptions,
+        deadline: Instant,
+    ) -> Result<Self, ConnectError> {
+        let attempt = Attempt::until(options, deadline);
         let mut wire = Wire {
             stream: attempt.open().await?,
             unread: BytesMut::new(),
@@ -136,7 +174,6 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::connect_error::ConnectFault;
 
     /// The fault met at a server that answers whatever it is sent with `answer` and hangs up.
     async fn fault_at(answer: &'static [u8]) -> ConnectError {

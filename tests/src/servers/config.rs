@@ -21,6 +21,17 @@ pub struct RedisConfig {
     pub(super) lines: Vec<String>,
     pub(super) password: Option<String>,
     pub(super) tls: bool,
+    pub(super) kind: Kind,
+}
+
+/// What the program runs as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[default]
+    Server,
+    /// Also listens on its port plus 10,000, for the other nodes.
+    Node,
+    Sentinel,
 }
 
 impl RedisConfig {
@@ -80,6 +91,24 @@ impl RedisConfig {
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// A node of a cluster, which the others hold for dead after `timeout_ms`; see
+    /// [`RedisCluster`](super::RedisCluster).
+    #[must_use]
+    pub fn cluster_node(mut self, timeout_ms: u32) -> Self {
+        self.kind = Kind::Node;
+        self.line("cluster-enabled yes")
+            .line(&format!("cluster-node-timeout {timeout_ms}"))
+            .line("cluster-replica-validity-factor 0")
+            .line("repl-diskless-sync-delay 0")
+    }
+
+    /// A sentinel instead of a server; see [`RedisSentinels`](super::RedisSentinels).
+    #[must_use]
+    pub(super) fn sentinel(mut self) -> Self {
+        self.kind = Kind::Sentinel;
         self
     }
 

@@ -144,16 +144,30 @@ pub fn unique_name(label: &str) -> String {
 /// A TCP port of 127.0.0.1 that is free now, outside of the range that outgoing connections are
 /// given, so that it stays free while a server is being restarted.
 pub fn free_port() -> u16 {
+    free_port_among(10_000, is_free)
+}
+
+/// The same where the port 10,000 above is free too: that is the one over which the nodes of a
+/// cluster talk. It is below those that outgoing connections are given.
+pub(super) fn free_port_pair() -> u16 {
+    free_port_among(2_700, |port| is_free(port) && is_free(port + 10_000))
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+fn free_port_among(count: u32, is_free: impl Fn(u16) -> bool) -> u16 {
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
     let seed = || AtomicU32::new((nanos() as u32).wrapping_mul(2_654_435_761) ^ std::process::id());
     for _ in 0..5000 {
         let number = NEXT.get_or_init(seed).fetch_add(7, Ordering::Relaxed);
-        let port = 20_000 + (number % 10_000) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let port = 20_000 + (number % count) as u16;
+        if is_free(port) {
             return port;
         }
     }
-    panic!("no free port between 20000 and 30000");
+    panic!("no free port from 20000 on");
 }
 
 fn find_on_path(name: &OsStr) -> Option<PathBuf> {

@@ -8,8 +8,10 @@
 //! process. So it dies with the process, also when that is killed, or when the server sits in a
 //! `static` that nobody drops.
 
+mod cluster;
 mod config;
 mod find;
+mod sentinel;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -23,12 +25,15 @@ use std::time::{Duration, Instant};
 use crate::raw::{RawClient, Reply};
 use crate::tls::TestCertificates;
 
+pub use cluster::RedisCluster;
+use config::Kind;
 pub use config::{AppendSync, RedisConfig};
-use find::programs_on_path;
 pub use find::{
     PROGRAM_VARIABLE, URL_VARIABLE, VALKEY_VARIABLE, find_server_program, free_port,
     server_program, shared_redis_url, unique_name, valkey_program, version_at,
 };
+use find::{free_port_pair, programs_on_path};
+pub use sentinel::RedisSentinels;
 
 /// How long a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -205,7 +210,10 @@ impl RedisServer {
 
     fn prepare(config: RedisConfig, program: PathBuf) -> Self {
         let directory = new_directory();
-        let port = free_port();
+        let port = match config.kind {
+            Kind::Node => free_port_pair(),
+            _ => free_port(),
+        };
         let tls = config
             .tls
             .then(|| (free_port(), TestCertificates::generate(&directory)));
@@ -249,6 +257,7 @@ impl RedisServer {
             .args(["-c", KEEPER, "keeper"])
             .args([self.directory.as_os_str(), self.program.as_os_str()])
             .arg(self.directory.join("redis.conf"))
+            .args((self.config.kind == Kind::Sentinel).then_some("--sentinel"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -268,9 +277,13 @@ impl RedisServer {
 
     fn wait_until_ready(&mut self) -> Result<(), String> {
         let end = Instant::now() + START_TIMEOUT;
+        let word = match self.config.kind {
+            Kind::Sentinel => "+monitor master",
+            _ => "Ready to accept connections",
+        };
         while Instant::now() < end {
             // The log line first: something else might answer on the port.
-            if self.log().contains("Ready to accept connections") && self.answers() {
+            if self.log().contains(word) && self.answers() {
                 return Ok(());
             }
             let ended = self

@@ -12,14 +12,17 @@ use fred::types::config::{
 };
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::command::{FredCommand, FredReply};
 use super::fault;
 use crate::client::{Client, Live, Tell};
-use crate::connect_error::{ConnectError, LoginCause, LoginFailure};
+use crate::connect_error::{ConnectError, ConnectFault, LoginCause, LoginFailure};
 use crate::dial::Attempt;
 use crate::fault::{FaultKind, RedisFault};
 use crate::options::RedisOptions;
+use crate::sentinel;
+use crate::url::UrlKind;
 
 /// Calls that the library may hold before it sends them. Those whose callers have gone count too.
 const QUEUE: usize = 16 * 1024;
@@ -165,6 +168,7 @@ impl FredClient {
 
 impl Client for FredClient {
     async fn dial(options: &RedisOptions) -> Result<Live<Self>, ConnectError> {
+        let options = &one_server(options).await?;
         let attempt = Attempt::new(options);
         let library = library(options, &attempt).await?;
         let mut connected = library.reconnect_rx();
@@ -209,6 +213,24 @@ impl Client for FredClient {
         match self.send(&FredCommand::new("PING")).await {
             Ok(_) => true,
             Err(fault) => fault.kind() != FaultKind::ConnectionLost,
+        }
+    }
+}
+
+/// The library speaks to one server; which that is, sentinels are asked for each connection.
+async fn one_server(options: &RedisOptions) -> Result<RedisOptions, ConnectError> {
+    let url = options.url();
+    match url.kind() {
+        UrlKind::Server => Ok(options.clone()),
+        UrlKind::Sentinel => {
+            let deadline = Instant::now() + options.connect_timeout;
+            let master = sentinel::master(options, deadline).await?;
+            Ok(options.for_url(url.for_server(master)))
+        }
+        UrlKind::Cluster => {
+            let message = "`fred` speaks to single servers here: use `redis` for a cluster";
+            let message = message.to_owned();
+            Err(ConnectError::new(ConnectFault::Config, url, message))
         }
     }
 }
