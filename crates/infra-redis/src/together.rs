@@ -25,7 +25,7 @@ where
     let mut asked: Vec<Pin<Box<F>>> = Vec::new();
     let mut last = None;
     loop {
-        let another = candidates.next().map(|candidate| ask(candidate));
+        let another = candidates.next().map(&ask);
         let more = another.is_some();
         asked.extend(another.map(Box::pin));
         if asked.is_empty() {

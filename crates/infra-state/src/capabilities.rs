@@ -23,6 +23,9 @@ pub struct Capabilities {
     pub versions: Versions,
     /// The most keys of one transaction; 0 where there are no transactions.
     pub max_transaction_ops: usize,
+    /// Whether the keys of a transaction must lie in one slot of a cluster: those with the same
+    /// hash tag do, the text between the first `{` and the next `}`.
+    pub one_slot_transactions: bool,
     /// Whether changes of keys can be watched.
     pub watch: bool,
 }
@@ -39,6 +42,7 @@ impl Capabilities {
             max_key_bytes: MAX_KEY_BYTES,
             versions: Versions::None,
             max_transaction_ops: 0,
+            one_slot_transactions: false,
             watch: false,
         }
     }
@@ -48,6 +52,13 @@ impl Capabilities {
     pub const fn with_transactions(mut self, versions: Versions, max_ops: usize) -> Self {
         self.versions = versions;
         self.max_transaction_ops = max_ops;
+        self
+    }
+
+    /// Sets [`Capabilities::one_slot_transactions`].
+    #[must_use]
+    pub const fn with_one_slot_transactions(mut self, one_slot: bool) -> Self {
+        self.one_slot_transactions = one_slot;
         self
     }
 
@@ -66,6 +77,9 @@ impl Capabilities {
             Requirement::Versions => self.versions != Versions::None,
             Requirement::Revisions => self.versions == Versions::Revision,
             Requirement::Transactions => self.max_transaction_ops > 1,
+            Requirement::TransactionsOfAnyKeys => {
+                self.max_transaction_ops > 1 && !self.one_slot_transactions
+            }
             Requirement::Watch => self.watch,
         }
     }
@@ -140,8 +154,10 @@ pub enum Requirement {
     Versions,
     /// Compare-and-swap that notices a value that was changed and changed back.
     Revisions,
-    /// Transactions over several keys.
+    /// Transactions over several keys; in a cluster those of one slot.
     Transactions,
+    /// Transactions over several keys, whichever they are.
+    TransactionsOfAnyKeys,
     /// Watching keys.
     Watch,
 }
@@ -154,6 +170,7 @@ impl fmt::Display for Requirement {
             Requirement::Versions => "compare-and-swap",
             Requirement::Revisions => "compare-and-swap by revision",
             Requirement::Transactions => "transactions",
+            Requirement::TransactionsOfAnyKeys => "transactions over any keys",
             Requirement::Watch => "watching keys",
         })
     }

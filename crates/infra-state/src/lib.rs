@@ -145,6 +145,8 @@ mod memory;
 mod random;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod redis_cluster;
 #[cfg(any(feature = "redis", feature = "fred"))]
 mod redis_common;
 mod scan;
@@ -173,6 +175,8 @@ pub use lease::{Election, Leader, Lease, LeaseGuard, RESERVED_PREFIX};
 pub use memory::{MemoryDriver, MemoryOptions};
 #[cfg(feature = "redis")]
 pub use redis::RedisDriver;
+#[cfg(feature = "redis")]
+pub use redis_cluster::RedisClusterDriver;
 pub use scan::ScanStream;
 pub use signal::{SignalSender, StateSignal, StateSignals};
 pub use step::{Action, Expect, Step};

@@ -30,6 +30,7 @@ const BATCH_BYTES: usize = 256 * 1024;
 pub struct Command {
     slot: Slot,
     bytes: Vec<u8>,
+    impatient: bool,
 }
 
 impl Command {
@@ -37,7 +38,19 @@ impl Command {
     pub fn new(slot: Slot, parts: &[&[u8]]) -> Self {
         let mut bytes = Vec::new();
         encode::write_parts(&mut bytes, parts);
-        Command { slot, bytes }
+        Command {
+            slot,
+            bytes,
+            impatient: false,
+        }
+    }
+
+    /// The same, where `TRYAGAIN` is an error at once: the keys lie on both sides of a move, and
+    /// the caller knows another way.
+    #[must_use]
+    pub fn impatient(mut self) -> Self {
+        self.impatient = true;
+        self
     }
 }
 
@@ -135,6 +148,24 @@ impl Cluster {
         results.collect()
     }
 
+    /// Asks every primary for a sign of life.
+    ///
+    /// # Errors
+    /// That of the first primary without one; also where none is known.
+    pub async fn ping(&self, limit: Duration) -> Result<(), RedisFault> {
+        let shared = &self.handle.shared;
+        let map = shared.open_map()?;
+        if map.primaries().is_empty() && !self.refresh(limit).await {
+            return Err(RedisFault::unavailable(shared.trouble().as_ref()));
+        }
+        let map = shared.open_map()?;
+        let pings = map
+            .primaries()
+            .iter()
+            .map(|node| node.connection().ping(limit));
+        together::all(pings).await.into_iter().collect()
+    }
+
     /// Sends all that has no result yet, and returns how long to wait before the next round.
     async fn round(&self, journeys: &mut [Journey<'_>], terms: Terms) -> Duration {
         let shared = &self.handle.shared;
@@ -192,7 +223,7 @@ impl<'a> Journey<'a> {
     fn new(command: &'a Command) -> Self {
         Journey {
             command,
-            trip: Trip::default(),
+            trip: Trip::new(command.impatient),
             result: None,
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct Target {
 /// The way of one command so far.
 #[derive(Debug, Default)]
 pub(super) struct Trip {
+    /// `TRYAGAIN` is not waited out.
+    impatient: bool,
     redirects: u32,
     refusals: u32,
     /// Where it goes next; by the map where there is none.
@@ -53,6 +55,13 @@ pub(super) enum MapIs {
 }
 
 impl Trip {
+    pub(super) fn new(impatient: bool) -> Self {
+        Trip {
+            impatient,
+            ..Trip::default()
+        }
+    }
+
     /// Judges the answer of the node at `asked`.
     pub(super) fn judge(
         &mut self,
@@ -95,7 +104,7 @@ impl Trip {
                 let map = if asking { MapIs::Fine } else { MapIs::Doubtful };
                 (self.redirected(line, asking, asked), map)
             }
-            "TRYAGAIN" => (self.again(line_fault(line)), MapIs::Fine),
+            "TRYAGAIN" if !self.impatient => (self.again(line_fault(line)), MapIs::Fine),
             "CLUSTERDOWN" => (self.again(line_fault(line)), MapIs::Doubtful),
             _ => (Next::Done(Err(line_fault(line))), MapIs::Fine),
         }

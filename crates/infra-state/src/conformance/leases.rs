@@ -76,6 +76,7 @@ pub async fn s49_a_renewed_lease_outlives_its_ttl(f: Fixture) {
 
 /// What is written under a lease that another has taken over is refused, and nothing changes.
 pub async fn s50_a_write_of_a_former_holder_is_refused(f: Fixture) {
+    let f = f.together();
     if !can(&f.store, Requirement::Transactions).await {
         return;
     }

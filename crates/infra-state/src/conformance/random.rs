@@ -58,6 +58,7 @@ const KEYS: [&str; 6] = ["a", "ab", "a*", "b:1", "b:2", "ключ"];
 /// # Panics
 /// With the shortest sequence of calls that the two answer differently.
 pub async fn same_answers(left: Fixture, right: Fixture, waits: Waits) {
+    let (left, right) = (left.together(), right.together());
     let compare = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

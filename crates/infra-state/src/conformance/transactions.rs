@@ -14,6 +14,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// One condition that does not hold, and nothing was written.
 pub async fn s35_a_transaction_is_all_or_nothing(f: Fixture) {
+    let f = f.together();
     if !can(&f.store, Requirement::Transactions).await {
         return;
     }
@@ -71,6 +72,7 @@ pub async fn s35_a_transaction_is_all_or_nothing(f: Fixture) {
 
 /// The error names the step, whatever kind of condition it has.
 pub async fn s36_a_conflict_names_its_step(f: Fixture) {
+    let f = f.together();
     if !can(&f.store, Requirement::Transactions).await {
         return;
     }
@@ -94,6 +96,7 @@ pub async fn s36_a_conflict_names_its_step(f: Fixture) {
 
 /// Two steps on one key have no order that all backends share.
 pub async fn s37_a_key_that_comes_twice_is_refused(f: Fixture) {
+    let f = f.together();
     if !can(&f.store, Requirement::Transactions).await {
         return;
     }
@@ -112,6 +115,7 @@ pub async fn s37_a_key_that_comes_twice_is_refused(f: Fixture) {
 
 /// What is wrong with a step is said before anything is sent.
 pub async fn s37_bad_steps_are_refused(f: Fixture) {
+    let f = f.together();
     if !can(&f.store, Requirement::Transactions).await {
         return;
     }
@@ -130,8 +134,33 @@ pub async fn s37_bad_steps_are_refused(f: Fixture) {
     assert!(f.store.transaction().commit().await.unwrap().is_empty());
 }
 
+/// What cannot be done in one step is not begun.
+pub async fn s38_keys_of_several_slots_are_refused_where_one_is_needed(f: Fixture) {
+    if !f.store.capabilities().one_slot_transactions {
+        return;
+    }
+    assert!(f.store.require(Requirement::TransactionsOfAnyKeys).is_err());
+    let keys = ["a", "b", "c", "d", "e", "f"];
+    let plan = keys
+        .iter()
+        .fold(f.store.transaction(), |plan, key| plan.set(key, &1));
+    let error = plan.commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CrossSlot, "{error}");
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    let at = error.index().unwrap();
+    assert_eq!(error.key(), Some(keys[at]));
+    let seen = f.other.get_many::<i64>(&keys).await.unwrap();
+    assert_eq!(seen, [None; 6]);
+    let tagged = |key: &str| format!("{{tag}}:{key}");
+    let plan = keys.iter().fold(f.store.transaction(), |plan, key| {
+        plan.set(&tagged(key), &1)
+    });
+    assert_eq!(plan.commit().await.unwrap().len(), 6);
+}
+
 /// Only so many keys.
 pub async fn s39_too_many_steps_are_refused(f: Fixture) {
+    let f = f.together();
     if !can(&f.store, Requirement::Transactions).await {
         return;
     }
@@ -154,6 +183,7 @@ pub async fn s39_too_many_steps_are_refused(f: Fixture) {
 
 /// Money moves between two accounts; nobody ever sees another sum.
 pub async fn s40_readers_never_see_half_a_transaction(f: Fixture) {
+    let f = f.together();
     if !can(&f.store, Requirement::Transactions).await {
         return;
     }

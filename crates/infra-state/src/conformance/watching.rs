@@ -66,6 +66,7 @@ impl Copy {
 
 /// First what is there, then what changes, through whichever call and handle.
 pub async fn s45_watch_reports_what_is_there_and_what_changes(f: Fixture) {
+    let f = f.together();
     if !can(&f.store, Requirement::Watch).await {
         return;
     }

@@ -18,9 +18,9 @@
 //! Needs Redis 6.0 or newer, or Valkey (`KEEPTTL`). One server: in a cluster, keys of two slots in
 //! one call are the error `CROSSSLOT`, and keys of another node `MOVED`.
 
-mod reply;
-mod scan;
-mod transact;
+pub(crate) mod reply;
+pub(crate) mod scan;
+pub(crate) mod transact;
 
 use std::time::Duration;
 
@@ -353,7 +353,7 @@ impl StateDriver for RedisDriver {
         steps: &'a [Step<'a>],
         limit: Duration,
     ) -> DriverResult<'a, Vec<VersionToken>> {
-        Box::pin(transact::run(self, steps, limit))
+        Box::pin(transact::run(&self.connection, &self.native, steps, limit))
     }
 
     fn watch<'a>(&'a self, prefix: &'a str, limit: Duration) -> DriverResult<'a, WatchFeed> {

@@ -8,7 +8,7 @@ use infra_redis::{RedisFault, Value};
 use crate::driver::DriverError;
 use crate::ttl::TtlState;
 
-pub(super) fn bytes(reply: Value) -> Result<Option<Bytes>, DriverError> {
+pub(crate) fn bytes(reply: Value) -> Result<Option<Bytes>, DriverError> {
     match reply {
         Value::Nil => Ok(None),
         Value::Bytes(bytes) => Ok(Some(Bytes::from(bytes))),
@@ -16,7 +16,7 @@ pub(super) fn bytes(reply: Value) -> Result<Option<Bytes>, DriverError> {
     }
 }
 
-pub(super) fn integer(reply: &Value) -> Result<i64, DriverError> {
+pub(crate) fn integer(reply: &Value) -> Result<i64, DriverError> {
     match reply {
         Value::Int(number) => Ok(*number),
         _ => Err(unexpected("an integer")),
@@ -24,7 +24,7 @@ pub(super) fn integer(reply: &Value) -> Result<i64, DriverError> {
 }
 
 /// The answer of `PTTL`.
-pub(super) fn ttl(reply: &Value) -> Result<TtlState, DriverError> {
+pub(crate) fn ttl(reply: &Value) -> Result<TtlState, DriverError> {
     Ok(match integer(reply)? {
         -2 => TtlState::Absent,
         -1 => TtlState::NoExpiry,
@@ -32,17 +32,17 @@ pub(super) fn ttl(reply: &Value) -> Result<TtlState, DriverError> {
     })
 }
 
-pub(super) fn flag(reply: &Value) -> Result<bool, DriverError> {
+pub(crate) fn flag(reply: &Value) -> Result<bool, DriverError> {
     integer(reply).map(|number| number != 0)
 }
 
-pub(super) fn list(reply: Value) -> Result<Vec<Value>, DriverError> {
+pub(crate) fn list(reply: Value) -> Result<Vec<Value>, DriverError> {
     match reply {
         Value::Array(values) => Ok(values),
         _ => Err(unexpected("a list")),
     }
 }
 
-pub(super) fn unexpected(wanted: &str) -> DriverError {
+pub(crate) fn unexpected(wanted: &str) -> DriverError {
     RedisFault::protocol(format!("the server did not answer with {wanted}")).into()
 }

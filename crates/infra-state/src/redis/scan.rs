@@ -5,9 +5,9 @@ use infra_redis::redis::{Cmd, cmd};
 
 use super::reply;
 use crate::driver::{DriverError, ScanCursor, ScanPage};
-use crate::redis_common::{MARKER, SCAN_COUNT, pattern};
+use crate::redis_common::{SCAN_COUNT, is_marker, pattern};
 
-pub(super) fn command(prefix: &str, cursor: Option<&ScanCursor>) -> Cmd {
+pub(crate) fn command(prefix: &str, cursor: Option<&ScanCursor>) -> Cmd {
     let mut scan = cmd("SCAN");
     scan.arg(cursor.map_or("0", ScanCursor::as_str));
     if !prefix.is_empty() {
@@ -18,7 +18,7 @@ pub(super) fn command(prefix: &str, cursor: Option<&ScanCursor>) -> Cmd {
 }
 
 /// Keys that are not UTF-8 have no name here and are left out, as is the driver's own.
-pub(super) fn page(answer: Value) -> Result<ScanPage, DriverError> {
+pub(crate) fn page(answer: Value) -> Result<ScanPage, DriverError> {
     let mut parts = reply::list(answer)?.into_iter();
     let (Some(cursor), Some(keys)) = (parts.next(), parts.next()) else {
         return Err(reply::unexpected("a cursor and keys"));
@@ -28,7 +28,7 @@ pub(super) fn page(answer: Value) -> Result<ScanPage, DriverError> {
     for key in reply::list(keys)? {
         let key = reply::bytes(key)?.unwrap_or_default();
         match String::from_utf8(key.into()) {
-            Ok(name) if name != MARKER => names.push(name),
+            Ok(name) if !is_marker(&name) => names.push(name),
             _ => {}
         }
     }

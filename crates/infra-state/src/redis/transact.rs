@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use infra_redis::{Connection, Decimal, Effect, RedisFault, Value};
 
-use super::{RedisDriver, reply};
+use super::reply;
 use crate::driver::{DriverError, Expiry};
 use crate::redis_common::{
     Part, SWAP, SWAP_SHA1, TRANSACTION, TRANSACTION_SHA1, parts, versions_after,
@@ -17,20 +17,43 @@ use crate::version::VersionToken;
 /// Values up to this size are compared by the server's own command where it has one.
 const MAX_COMPARED: usize = 1024;
 
+/// Where the commands of a call go.
+pub(crate) trait Link: Sync {
+    /// Sends one command given by its parts, the name first.
+    fn send(
+        &self,
+        parts: &[&[u8]],
+        effect: Effect,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Value, RedisFault>> + Send;
+}
+
+impl Link for Connection {
+    async fn send(
+        &self,
+        parts: &[&[u8]],
+        effect: Effect,
+        limit: Duration,
+    ) -> Result<Value, RedisFault> {
+        Connection::send(self, parts, effect, limit).await
+    }
+}
+
 /// What is known of the server's own compare-and-swap, `SET IFEQ`. Found out by using it: version
 /// numbers say little about forks and proxies.
 #[derive(Debug, Default)]
-pub(super) struct Native {
+pub(crate) struct Native {
     refused: AtomicBool,
 }
 
-pub(super) async fn run(
-    driver: &RedisDriver,
+pub(crate) async fn run(
+    link: &impl Link,
+    native: &Native,
     steps: &[Step<'_>],
     limit: Duration,
 ) -> Result<Vec<VersionToken>, DriverError> {
     if let [step] = steps
-        && let Some(stored) = single(driver, step, limit).await?
+        && let Some(stored) = single(link, native, step, limit).await?
     {
         return versions_after(steps, i64::from(!stored));
     }
@@ -50,7 +73,7 @@ pub(super) async fn run(
         text: TRANSACTION,
         sha1: TRANSACTION_SHA1,
     };
-    let answer = script.run(&driver.connection, &arguments, limit).await?;
+    let answer = script.run(link, &arguments, limit).await?;
     versions_after(steps, reply::integer(&answer)?)
 }
 
@@ -63,7 +86,8 @@ fn decimal(part: &Part) -> Decimal {
 
 /// A step that needs no general script: whether it was taken. `None` where it does need one.
 async fn single(
-    driver: &RedisDriver,
+    link: &impl Link,
+    native: &Native,
     step: &Step<'_>,
     limit: Duration,
 ) -> Result<Option<bool>, DriverError> {
@@ -75,14 +99,13 @@ async fn single(
         value,
         expiry,
     };
-    let connection = &driver.connection;
     match step.expect {
         Expect::Version(VersionToken::Absent) => {
-            let reply = put.set(connection, &[b"NX"], false, limit).await?;
+            let reply = put.set(link, &[b"NX"], false, limit).await?;
             Ok(Some(reply != Value::Nil))
         }
         Expect::Version(VersionToken::Content(expected)) => {
-            put.swap(driver, expected, limit).await.map(Some)
+            put.swap(link, native, expected, limit).await.map(Some)
         }
         _ => Ok(None),
     }
@@ -98,7 +121,7 @@ impl Put<'_> {
     /// `SET` under a condition.
     async fn set(
         &self,
-        connection: &Connection,
+        link: &impl Link,
         condition: &[&[u8]],
         keeps: bool,
         limit: Duration,
@@ -114,21 +137,21 @@ impl Put<'_> {
                 parts.extend([b"PX", millis.as_bytes()]);
             }
         }
-        connection.send(&parts, Effect::Write, limit).await
+        link.send(&parts, Effect::Write, limit).await
     }
 
     async fn swap(
         &self,
-        driver: &RedisDriver,
+        link: &impl Link,
+        native: &Native,
         expected: &Bytes,
         limit: Duration,
     ) -> Result<bool, DriverError> {
         let asked = Instant::now();
-        let connection = &driver.connection;
-        let refused = &driver.native.refused;
+        let refused = &native.refused;
         if expected.len() <= MAX_COMPARED && !refused.load(Ordering::Relaxed) {
             let condition = [&b"IFEQ"[..], expected];
-            match self.set(connection, &condition, true, limit).await {
+            match self.set(link, &condition, true, limit).await {
                 // Nothing was stored: the server does not know the word.
                 Err(fault) if is_unknown_syntax(&fault) => refused.store(true, Ordering::Relaxed),
                 answer => return Ok(answer? != Value::Nil),
@@ -149,7 +172,7 @@ impl Put<'_> {
             sha1: SWAP_SHA1,
         };
         let left = limit.saturating_sub(asked.elapsed());
-        let answer = script.run(connection, &arguments, left).await?;
+        let answer = script.run(link, &arguments, left).await?;
         Ok(reply::integer(&answer)? == 0)
     }
 }
@@ -168,20 +191,20 @@ impl Script {
     /// nothing ran, because the server was started or its scripts were removed.
     async fn run(
         &self,
-        connection: &Connection,
+        link: &impl Link,
         arguments: &[&[u8]],
         limit: Duration,
     ) -> Result<Value, RedisFault> {
         let asked = Instant::now();
         let mut parts = vec![&b"EVALSHA"[..], self.sha1.as_bytes()];
         parts.extend(arguments);
-        match connection.send(&parts, Effect::Write, limit).await {
+        match link.send(&parts, Effect::Write, limit).await {
             Err(fault) if fault.code() == Some("NOSCRIPT") => {}
             answer => return answer,
         }
         let mut parts = vec![&b"EVAL"[..], self.text.as_bytes()];
         parts.extend(arguments);
         let left = limit.saturating_sub(asked.elapsed());
-        connection.send(&parts, Effect::Write, left).await
+        link.send(&parts, Effect::Write, left).await
     }
 }

@@ -16,6 +16,15 @@ pub(crate) use script::{MAX_STEPS, Part, TRANSACTION, TRANSACTION_SHA1, parts, v
 #[cfg(feature = "redis")]
 pub(crate) use script::{SWAP, SWAP_SHA1};
 pub(crate) use watch::Watches;
+#[cfg(feature = "redis")]
+pub(crate) use watch::{CAPACITY, first, follow, follow_from_outage};
+
+/// Whether a key is one by which a driver knows servers again: nobody's data.
+pub(crate) fn is_marker(key: &str) -> bool {
+    let rest = key.strip_prefix(MARKER);
+    // In a cluster there is one for each primary, with a hash tag.
+    rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('{') && rest.ends_with('}')))
+}
 
 /// Keys of one `MGET` or `DEL`: enough to pay, few enough not to hold up other callers.
 pub(crate) const CHUNK: usize = 512;

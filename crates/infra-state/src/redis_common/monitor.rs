@@ -29,6 +29,11 @@ pub(crate) trait Observed: Send + Sync + 'static {
     /// Follows the changes of the status.
     fn follow(&self) -> LinkWatch;
 
+    /// The key of the marker.
+    fn marker_key(&self) -> &str {
+        MARKER
+    }
+
     /// Sends a command whose answer is a text, a word or nothing.
     fn ask(
         &self,
@@ -50,6 +55,7 @@ pub(crate) struct Monitor {
 struct Found {
     signals: Mutex<Option<SignalSender>>,
     risks: Mutex<Vec<String>>,
+    marker: Mutex<Option<Bytes>>,
 }
 
 impl Monitor {
@@ -62,14 +68,19 @@ impl Monitor {
     }
 
     pub(crate) fn start(connection: impl Observed) -> Self {
+        Monitor::start_knowing(connection, None)
+    }
+
+    /// A monitor that knows the marker from an earlier one.
+    pub(crate) fn start_knowing(connection: impl Observed, marker: Option<Bytes>) -> Self {
         let monitor = Monitor::idle();
+        *lock(&monitor.found.marker) = marker;
         let sender = SignalSender::new();
         *lock(&monitor.found.signals) = Some(sender.clone());
         let following = Following {
             connection,
             found: monitor.found.clone(),
             sender,
-            marker: None,
             outage: false,
         };
         let mut closed = monitor.closing.subscribe();
@@ -97,6 +108,12 @@ impl Monitor {
     pub(crate) fn risks(&self) -> Vec<String> {
         lock(&self.found.risks).clone()
     }
+
+    /// The marker as it was last seen.
+    #[cfg(feature = "redis")]
+    pub(crate) fn marker(&self) -> Option<Bytes> {
+        lock(&self.found.marker).clone()
+    }
 }
 
 impl Drop for Monitor {
@@ -113,7 +130,6 @@ struct Following<C> {
     connection: C,
     found: Arc<Found>,
     sender: SignalSender,
-    marker: Option<Bytes>,
     outage: bool,
 }
 
@@ -163,9 +179,9 @@ impl<C: Observed> Following<C> {
 
     async fn look_for_marker(&mut self) -> Result<(), RedisFault> {
         let found = self.marker().await?;
-        let before = self.marker.clone();
+        let before = lock(&self.found.marker).clone();
         match &found {
-            Some(marker) => self.marker = Some(marker.clone()),
+            Some(marker) => *lock(&self.found.marker) = Some(marker.clone()),
             None => self.mark().await?,
         }
         let reason = match (before, found) {
@@ -185,19 +201,20 @@ impl<C: Observed> Following<C> {
 
     async fn marker(&self) -> Result<Option<Bytes>, RedisFault> {
         self.connection
-            .ask("GET", &[MARKER], Effect::Read, LIMIT)
+            .ask("GET", &[self.connection.marker_key()], Effect::Read, LIMIT)
             .await
     }
 
     /// Another process may be faster: what is there then counts.
     async fn mark(&mut self) -> Result<(), RedisFault> {
         let marker = format!("{:016x}{:016x}", random::number(), random::number());
-        let set = [MARKER, &marker, "NX"];
+        let set = [self.connection.marker_key(), &marker, "NX"];
         let set = self.connection.ask("SET", &set, Effect::Write, LIMIT);
-        self.marker = match set.await? {
+        let marker = match set.await? {
             None => self.marker().await?,
             Some(_) => Some(marker.into()),
         };
+        *lock(&self.found.marker) = marker;
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::error::ErrorKind;
 use crate::watch::{WatchFeed, WatchSink, watch_feed};
 
 /// Different keys that may wait for one reader.
-const CAPACITY: usize = 16 * 1024;
+pub(crate) const CAPACITY: usize = 16 * 1024;
 
 const LOST: &str = "the connection that reports changes was lost";
 const BACK: &str = "the connection that reports changes was made anew";
@@ -41,28 +41,46 @@ impl Watches {
         prefix: &str,
         limit: Duration,
     ) -> Result<WatchFeed, DriverError> {
-        let mut closed = self.0.subscribe();
         let deadline = Instant::now() + limit;
-        let tracker = tokio::select! {
-            tracker = first(options, prefix, deadline) => tracker?,
-            _ = closed.wait_for(|closed| *closed) => {
-                return Err(DriverError::new(ErrorKind::Closed, "the store was closed"));
-            }
-        };
+        let beginning = first(options, prefix, deadline);
+        let tracker = self.unless_closed(beginning).await?;
         let (sink, feed) = watch_feed(prefix, CAPACITY);
         let options = options.clone();
+        let closed = self.closed();
         spawn_detached(async move {
             tokio::select! {
                 () = follow(&options, &sink, tracker) => {}
                 () = sink.closed() => {}
-                _ = closed.wait_for(|closed| *closed) => {}
+                () = closed => {}
             }
         });
         Ok(feed)
     }
+
+    /// The beginning of a watch, which ends when the driver is closed.
+    pub(crate) async fn unless_closed<T>(
+        &self,
+        beginning: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, DriverError> {
+        tokio::select! {
+            begun = beginning => begun,
+            () = self.closed() => {
+                Err(DriverError::new(ErrorKind::Closed, "the store was closed"))
+            }
+        }
+    }
+
+    /// Completes when the driver is closed.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut closed = self.0.subscribe();
+        async move {
+            let _ = closed.wait_for(|closed| *closed).await;
+        }
+    }
 }
 
-async fn first(
+/// The first connection of a watch, tried until the deadline.
+pub(crate) async fn first(
     options: &RedisOptions,
     prefix: &str,
     deadline: Instant,
@@ -106,8 +124,16 @@ fn refusal(error: TrackError) -> DriverError {
     }
 }
 
+/// [`follow`] of a server that cannot be reached yet.
+#[cfg(feature = "redis")]
+pub(crate) async fn follow_from_outage(options: &RedisOptions, sink: &WatchSink) {
+    let tracker = connect_again(options, sink.prefix()).await;
+    sink.gap(BACK);
+    follow(options, sink, tracker).await;
+}
+
 /// Never returns: reports until it is dropped.
-async fn follow(options: &RedisOptions, sink: &WatchSink, mut tracker: Tracker) {
+pub(crate) async fn follow(options: &RedisOptions, sink: &WatchSink, mut tracker: Tracker) {
     loop {
         let error = report(&mut tracker, sink).await;
         drop(tracker);

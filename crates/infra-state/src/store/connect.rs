@@ -7,6 +7,8 @@ use infra_core::mask_url;
 use super::StateStore;
 use super::options::{StateOptions, StoreOptions};
 use crate::driver::DriverError;
+#[cfg(feature = "redis")]
+use crate::driver::StateDriver;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{MemoryDriver, MemoryOptions};
 
@@ -54,16 +56,19 @@ pub(super) async fn connect(url: &str) -> Result<StateStore> {
     {
         Some(scheme) if scheme == "memory" => Ok(memory(MemoryOptions::new(), StoreOptions::new())),
         Some(scheme) if scheme == "file" => file(StateOptions::new().url(url)).await,
-        Some(scheme) if scheme == "redis" || scheme == "rediss" => {
+        Some(scheme) if scheme == "redis" || scheme.starts_with("redis+") => {
             redis(StateOptions::new().url(url)).await
         }
-        Some(scheme) if scheme == "fred+redis" || scheme == "fred+rediss" => {
+        Some(scheme) if scheme == "rediss" || scheme.starts_with("rediss+") => {
+            redis(StateOptions::new().url(url)).await
+        }
+        Some(scheme) if scheme.starts_with("fred+redis") => {
             fred(StateOptions::new().url(url)).await
         }
         _ => {
             let message = format!(
-                "`{}` begins with no known scheme: use memory://, file:///, redis://, rediss://, \
-                 fred+redis:// or fred+rediss://",
+                "`{}` begins with no known scheme: use memory://, file:///, redis://, rediss:// \
+                 (also with +cluster or +sentinel), fred+redis:// or fred+rediss://",
                 mask_url(url)
             );
             Err(failed("state", ErrorKind::InvalidUrl, message))
@@ -100,10 +105,22 @@ async fn file(_: StateOptions) -> Result<StateStore> {
 
 #[cfg(feature = "redis")]
 async fn redis(options: StateOptions) -> Result<StateStore> {
-    let driver = crate::redis::RedisDriver::connect(&options)
+    let driver: Arc<dyn StateDriver> = redis_driver(&options)
         .await
         .map_err(|cause| Error::new("connect", None, "redis", cause))?;
-    StateStore::layered(Arc::new(driver), &options.layers, options.store)
+    StateStore::layered(driver, &options.layers, options.store)
+}
+
+/// The driver that the URL asks for.
+#[cfg(feature = "redis")]
+async fn redis_driver(options: &StateOptions) -> Result<Arc<dyn StateDriver>, DriverError> {
+    let connection = crate::redis_common::connection_options(options)?;
+    Ok(match connection.url().kind() {
+        infra_redis::UrlKind::Cluster => {
+            Arc::new(crate::redis_cluster::RedisClusterDriver::connect(options).await?)
+        }
+        _ => Arc::new(crate::redis::RedisDriver::connect(options).await?),
+    })
 }
 
 #[cfg(not(feature = "redis"))]

@@ -1,0 +1,19 @@
+//! The state store on a Redis cluster: the conformance suite, redirections, slots that move under
+//! load, primaries that die, hang or come back empty.
+#![cfg(feature = "redis")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+#[path = "redis_cluster/moving.rs"]
+mod moving;
+#[path = "redis_cluster/outage.rs"]
+mod outage;
+#[path = "redis_cluster/routing.rs"]
+mod routing;
+#[path = "redis_cluster/support.rs"]
+mod support;
