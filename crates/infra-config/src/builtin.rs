@@ -56,7 +56,14 @@ const ENVIRONMENT_NAME: Kind = Kind::Custom {
     expected: "1 to 64 letters, digits, `-` or `_`",
     accepts: crate::check::is_environment_name,
 };
-const REDIS: &[&str] = &["redis", "rediss"];
+const REDIS: &[&str] = &[
+    "redis",
+    "rediss",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+    "rediss+sentinel",
+];
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LOCAL_REDIS: &str = "redis://localhost:6379";
 
@@ -111,7 +118,9 @@ pub const SETTINGS: &[Setting] = &[
         .default(LOCAL_REDIS)
         .used_with(STATE_BACKEND, &["redis", "fred"])
         .doc(
-            "Redis of the state store: `redis://[user][:password@]host[:port][/db]`, or `rediss`.",
+            "Redis of the state store: `redis://[user][:password@]host[:port][/db]`, or `rediss`; a \
+             cluster: `redis+cluster://host,host`; behind sentinels: \
+             `redis+sentinel://host,host/service`.",
         ),
     Setting::text(STATE_FILE_PATH)
         .required_with(STATE_BACKEND, &["file"])

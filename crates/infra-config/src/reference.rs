@@ -158,7 +158,10 @@ fn constraints(kind: &Kind) -> Vec<String> {
                 format!("\"enum\": [{}]", words.join(", ")),
             ]
         }
-        Kind::Url { schemes } => text(&format!("^({})://", schemes.join("|"))),
+        Kind::Url { schemes } => {
+            let schemes = schemes.join("|").replace('+', "[+]");
+            text(&format!("^({schemes})://"))
+        }
     }
 }
 

@@ -322,7 +322,10 @@ fn url(text: &str, schemes: &[&str]) -> Result<Value, Mismatch> {
         .iter()
         .any(|known| known.eq_ignore_ascii_case(scheme))
     {
-        let plain = scheme.len() <= 16 && scheme.chars().all(|c| c.is_ascii_alphanumeric());
+        let plain = scheme.len() <= 16
+            && scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '+');
         let found = if plain {
             format!("the scheme `{scheme}`")
         } else {
@@ -341,16 +344,18 @@ fn url(text: &str, schemes: &[&str]) -> Result<Value, Mismatch> {
         .split(['/', '?', '#'])
         .next()
         .unwrap_or_default();
-    let (host, port) = split_port(authority);
-    if host.is_empty() {
-        return Err(Mismatch::new("a URL without a host"));
+    for server in authority.split(',') {
+        let (host, port) = split_port(server);
+        if host.is_empty() {
+            return Err(Mismatch::new("a URL without a host"));
+        }
+        if !matches!(port.map(str::parse::<u16>), None | Some(Ok(1..))) {
+            return Err(Mismatch::new(
+                "a URL with a port that is no number from 1 to 65535",
+            ));
+        }
     }
-    match port.map(str::parse::<u16>) {
-        None | Some(Ok(1..)) => Ok(Value::Text(text.to_owned())),
-        Some(_) => Err(Mismatch::new(
-            "a URL with a port that is no number from 1 to 65535",
-        )),
-    }
+    Ok(Value::Text(text.to_owned()))
 }
 
 /// Splits `host:port`; the colons of an IPv6 address in brackets belong to the host.

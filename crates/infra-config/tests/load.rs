@@ -628,7 +628,8 @@ directives such as `info,app=debug`, found `infoo`; did you mean `INFO`?
   NOPE_X (DIR/.env:1): no setting has this name
   RETRY_MAX_ATTEMPTS (environment): expected a whole number from 1 to 100, found `0`
   STATE_BACKEND (environment): expected one of memory, redis, file, fred, found `postgres`
-  STATE_REDIS_URL (environment): expected a URL starting with redis:// or rediss://, found text \
+  STATE_REDIS_URL (environment): expected a URL starting with redis:// or rediss:// or \
+redis+cluster:// or rediss+cluster:// or redis+sentinel:// or rediss+sentinel://, found text \
 without `://`"
     );
     assert_eq!(loader.load().unwrap_err(), errors, "stable");
@@ -678,6 +679,8 @@ fn urls_are_checked_without_being_printed() {
         "REDIS://h",
         "redis://:p%40@h",
         "redis://:p/w@h:1",
+        "redis+cluster://:p@a:7000,[::1]:7001,c",
+        "rediss+sentinel://a,b:26379/desk",
     ] {
         let loaded = env(&[("STATE_REDIS_URL", good), ("STATE_BACKEND", "redis")])
             .load()
@@ -690,6 +693,15 @@ fn urls_are_checked_without_being_printed() {
         ("http://h", "the scheme `http`"),
         ("redis://", "a URL without a host"),
         ("redis://u:p@:6379", "a URL without a host"),
+        (
+            "redis+clutser://h",
+            "the scheme `redis+clutser`; did you mean `redis+cluster`?",
+        ),
+        ("redis+cluster://a:1,", "a URL without a host"),
+        (
+            "redis+cluster://a:x,b:1",
+            "a URL with a port that is no number from 1 to 65535",
+        ),
         (
             "redis://h:x",
             "a URL with a port that is no number from 1 to 65535",

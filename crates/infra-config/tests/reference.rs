@@ -69,7 +69,8 @@ fn the_json_schema_is_current_and_describes_every_setting() {
         (&1.into(), &100.into())
     );
     let url = &schema["properties"]["STATE_REDIS_URL"];
-    assert_eq!(url["pattern"], "^(redis|rediss)://");
+    let pattern = url["pattern"].as_str().unwrap();
+    assert!(pattern.starts_with("^(redis|rediss|redis[+]cluster|"));
 }
 
 #[test]

@@ -43,12 +43,21 @@
 //!   the state shared with its supervisor; `supervisor`: the task that keeps it alive; `client`:
 //!   what both need of a client
 //! - `connection`: [`Connection`], what callers hold; `fred`: the same over the library `fred`
+//! - `cluster`: [`Cluster`], a connection for each primary and the way to them; `sentinel`: where the
+//!   master is
 //! - `subscriber`: [`Subscriber`], a connection for subscriptions; `resp`: its protocol
 //! - `tracker`: [`Tracker`], a connection that reports the keys that change
+//! - `together`: several futures in one task
 //! - `fault`: [`RedisFault`], errors of calls; `connect_error`: [`ConnectError`]
 //!
-//! # Not here
-//! Clusters and sentinels: a `MOVED` answer is the permanent fault [`FaultKind::Cluster`].
+//! # Clusters and sentinels
+//! `redis+cluster://` names nodes of a cluster. [`Cluster`] routes each command to the primary that
+//! serves the slot of its key. A [`Connection`] or [`Subscriber`] with such a URL speaks to any one
+//! of the nodes, which is enough for Pub/Sub; commands for keys of other nodes fail there, as with
+//! a `redis://` URL that leads to a node, as the permanent fault [`FaultKind::Cluster`].
+//!
+//! `redis+sentinel://` names sentinels. They are asked for the master at every dial, what answers
+//! there has to be one, and when they name another the connection is dialled anew.
 
 // Without a client library only the URL and the subscriber are in use.
 #![cfg_attr(not(any(feature = "redis", feature = "fred")), allow(dead_code))]

@@ -80,12 +80,38 @@
 //! # }
 //! ```
 //!
+//! # Redis: one server, sentinels, a cluster
+//! The URL says which, and nothing else changes in a program:
+//!
+//! | URL | what it leads to |
+//! |---|---|
+//! | `redis://host:6379` | one server; `rediss://` with TLS, here and below |
+//! | `redis+sentinel://a,b,c/service` | the master that the sentinels name, asked for at every connect |
+//! | `redis+cluster://a:7000,b:7000` | a cluster; any of its nodes will do |
+//!
+//! The configuration endpoint of ElastiCache or MemoryDB (`clustercfg` in its name), and the
+//! endpoint of a serverless cache there, is taken for a cluster also after `rediss://`.
+//!
+//! In a cluster keys are spread over slots by what stands between the first `{` and the next `}` of
+//! a key, or by the whole key. So on a cluster
+//! - a transaction, and a write through a [`LeaseGuard`], takes keys of one slot and refuses others
+//!   before anything is sent, as [`ErrorKind::CrossSlot`]: see
+//!   [`Capabilities::one_slot_transactions`]. `store.namespaced("{desk}")` puts all its keys into
+//!   one slot, and so onto one node;
+//! - `set_many`, `get_many` and `delete_many` are several commands, each key can fail by itself
+//!   ([`Error::failures`]), and others may see a part ([`Atomicity::PerKey`]);
+//! - a lease, a counter and a compare-and-swap are each about one key, and work as everywhere;
+//! - calls follow slots that move, wait for nodes that are replaced until their deadlines, and
+//!   fail as [`ErrorKind::Unavailable`], transient. Replication is asynchronous: what a primary
+//!   has acknowledged just before it dies may be lost with it, here as with sentinels.
+//!
 //! # Two drivers for Redis
 //! `redis` and `fred` store the same data, give the same answers and pass the same tests; one can
 //! go on with what the other has written. They differ in what carries the bytes: `redis` is a
 //! pipelining client of our own, `fred` the library of that name. **Choose `redis`**, unless one of
 //! these counts for you: a second opinion when you suspect a client, or a program that has `fred`
 //! in it anyway. What differs:
+//! - It speaks to one server, also behind sentinels, and not to a cluster.
 //! - After `CLUSTERDOWN` the library gives up its connection, so writes on their way have an
 //!   unknown outcome then.
 //! - A password that the server did not ask for is taken for accepted, where `redis` says so.
@@ -111,8 +137,8 @@
 //! - `scan`: the stream of keys; `watch`: the stream of changes; `error`; `capabilities`
 //! - `lease`: something that one process holds, and leader election
 //! - `version`, `step`: what compare-and-swap and transactions are made of
-//! - `driver`: what a backend implements; `memory`, `file`, `redis`, `fred`: the backends;
-//!   `redis_common`: what the last two share
+//! - `driver`: what a backend implements; `memory`, `file`, `redis`, `redis_cluster`, `fred`: the
+//!   backends; `redis_common`: what the last three share
 //! - [`copy`]: moving between backends, and writing to both
 //! - [`layer`]: what is put around a driver
 //! - `conformance`: the suite that every backend passes

@@ -227,9 +227,22 @@ impl RedisCluster {
     /// When a node refuses.
     pub fn close_slot(&self, slot: u16, from: usize, to: usize) {
         let number = slot.to_string();
-        for place in [to, from] {
+        // Also the others: what they would hear by and by, another move could overtake, and then
+        // the nodes themselves throw the keys away.
+        let others = (0..self.primaries).filter(|place| ![to, from].contains(place));
+        for place in [to, from].into_iter().chain(others) {
             self.set_slot(place, &[&number, "NODE", &self.ids[to]]);
         }
+        // The next move must not get the same epoch.
+        until("the nodes have heard of the move", || {
+            let epochs = (0..self.primaries).map(|place| {
+                let info = self.nodes[place].client().text(&["CLUSTER", "INFO"]);
+                let line = info.lines().find(|line| line.contains("current_epoch"));
+                line.map(str::to_owned)
+            });
+            let epochs: std::collections::BTreeSet<_> = epochs.collect();
+            epochs.len() == 1
+        });
     }
 
     /// Moves a slot with all its keys.

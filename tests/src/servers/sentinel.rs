@@ -106,5 +106,11 @@ impl RedisSentinels {
             client.text(&["SENTINEL", "FAILOVER", SERVICE]) == "OK"
         });
         until("the sentinels agree", || self.master() != before);
+        // Until the old master is told, it takes writes that are lost.
+        let Some(before) = before else { return };
+        until("the old master is told", || {
+            let info = self.servers[before].client().text(&["INFO", "replication"]);
+            info.contains("role:slave")
+        });
     }
 }

@@ -218,7 +218,12 @@ async fn scan(load: &Load, names: &BTreeSet<String>) -> u64 {
         let count = found.len();
         let found: BTreeSet<String> = found.into_iter().collect();
         assert_eq!(found.len(), count, "a key came twice");
-        let missing: Vec<_> = names.difference(&found).collect();
+        let missing: Vec<_> = names.difference(&found).cloned().collect();
+        let there = load.store.get_many::<usize>(&missing).await.unwrap();
+        assert!(
+            there.iter().all(Option::is_some),
+            "the servers lost {missing:?}"
+        );
         assert!(missing.is_empty(), "scan {scans} missed {missing:?}");
         scans += 1;
     }

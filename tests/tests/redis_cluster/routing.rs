@@ -2,6 +2,7 @@
 
 use infra_cache::{CacheOptions, create_cache_store};
 use infra_core::{Class, Classify, HealthCheck, Outcome};
+use infra_events::{EventOptions, Typed, create_event_bus};
 use infra_redis::{FaultKind, RedisOptions};
 use infra_state::conformance::Fixture;
 use infra_state::{
@@ -36,6 +37,7 @@ async fn every_call_finds_the_node_of_its_key() {
     s60_scripts_are_sent_to_each_node(&cluster, &store).await;
     redirections_cost_one_look_at_the_map(&cluster, &store).await;
     leases_and_caches_work(&cluster, &store).await;
+    events_reach_subscribers_at_any_node(&cluster).await;
     s62_close_ends_all_connections(&cluster, store).await;
 }
 
@@ -155,6 +157,31 @@ async fn leases_and_caches_work(cluster: &RedisCluster, store: &StateStore) {
         .await;
     }
     assert_eq!(one.invalidate_prefix("k").await.unwrap(), 20);
+}
+
+/// Whatever a node is told to publish, the cluster tells all nodes.
+async fn events_reach_subscribers_at_any_node(cluster: &RedisCluster) {
+    let at = |place: usize| {
+        let url = format!("redis+cluster://127.0.0.1:{}", cluster.node(place).port());
+        EventOptions::default().url(&url)
+    };
+    let here = create_event_bus("redis", at(0)).await.unwrap();
+    let there = create_event_bus("redis", at(1)).await.unwrap();
+    let (seen, mut orders) = tokio::sync::mpsc::unbounded_channel();
+    let channel = unique_name("orders");
+    let handler = move |order: Typed<u64>| {
+        let seen = seen.clone();
+        async move { seen.send(order.data) }
+    };
+    let subscription = there.subscribe_typed(&channel, handler).await.unwrap();
+    for n in 0..20_u64 {
+        here.publish(&channel, &n).await.unwrap();
+        let order = tokio::time::timeout(20 * SECOND, orders.recv()).await;
+        assert_eq!(order.unwrap(), Some(n));
+    }
+    drop(subscription);
+    here.close().await.unwrap();
+    there.close().await.unwrap();
 }
 
 async fn s62_close_ends_all_connections(cluster: &RedisCluster, store: StateStore) {

@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 const CONNECT: &str = "connect";
 
 /// Makes a cache of the backend with this name, in any case: `memory`, `redis`, or `elasticache`,
-/// which is `redis` whose connection must be encrypted (`rediss://`).
+/// which is `redis` whose connection must be encrypted: `rediss://`, or `rediss+cluster://` in cluster
+/// mode, which a configuration endpoint (`clustercfg` in its name) is taken for in either case.
 ///
 /// ```
 /// use infra_cache::{CacheOptions, create_cache_store};

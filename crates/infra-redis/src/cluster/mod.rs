@@ -45,7 +45,7 @@ const KEPT: Duration = Duration::from_secs(5);
 /// **While a node is down** the calls for its slots wait until it is back, until another has taken
 /// its place, or until their own deadlines; calls for other slots go on.
 ///
-/// **Redirections** are followed, at most 16 for a call. `TRYAGAIN` and `CLUSTERDOWN` are waited
+/// **Redirections** are followed, the first ones at once, at most 64 for a call. `TRYAGAIN` and `CLUSTERDOWN` are waited
 /// out until the deadline, and are then the fault [`NotSettled`](crate::FaultKind::NotSettled),
 /// not applied.
 ///

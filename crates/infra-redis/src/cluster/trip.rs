@@ -11,8 +11,8 @@ use crate::url::Address;
 use crate::value::Value;
 
 /// So often a command follows redirections before it fails. A slot moves once or twice in the life
-/// of a call; more is a cluster whose nodes do not agree.
-const MAX_REDIRECTS: u32 = 16;
+/// of a call; more are nodes that do not agree (yet), which pauses give time to.
+const MAX_REDIRECTS: u32 = 64;
 /// Redirections from which on there is a pause before the next.
 const AT_ONCE: u32 = 4;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);

@@ -109,7 +109,8 @@ impl LeaseGuard {
     ///
     /// # Errors
     /// [`LeaseLost`](ErrorKind::LeaseLost): nothing was written. Otherwise as
-    /// [`Transaction::commit`]; in a cluster the keys must lie on one node with the lease.
+    /// [`Transaction::commit`]; in a Redis cluster the keys must lie in one slot with the lease, as
+    /// those of `store.namespaced("{desk}")` do.
     pub async fn commit(&self, plan: impl Fn(Transaction) -> Transaction) -> Result<Vec<Version>> {
         let held = &self.held;
         let lease = &held.lease;

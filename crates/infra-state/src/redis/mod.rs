@@ -15,8 +15,10 @@
 //! A driver that connected by itself keeps a marker under `~instance`, one key for the whole
 //! server, by which it notices a server that came back empty; scans leave it out.
 //!
-//! Needs Redis 6.0 or newer, or Valkey (`KEEPTTL`). One server: in a cluster, keys of two slots in
-//! one call are the error `CROSSSLOT`, and keys of another node `MOVED`.
+//! Needs Redis 6.0 or newer, or Valkey (`KEEPTTL`). One server, also
+//! one that sentinels watch over (`redis+sentinel://`). A node of a cluster is no such server: for
+//! keys of other nodes the calls fail as [`Unsupported`](crate::ErrorKind::Unsupported) and say
+//! that the URL should begin with `redis+cluster://`, which is another driver.
 
 pub(crate) mod reply;
 pub(crate) mod scan;

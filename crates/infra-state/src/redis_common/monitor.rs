@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infra_core::context::spawn_detached;
+use infra_core::{Class, Classify};
 use infra_redis::{Effect, LinkStatus, LinkWatch, RedisFault, RedisOptions};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::risks::risks;
@@ -17,6 +19,8 @@ use crate::signal::{SignalSender, StateSignal, StateSignals};
 pub(crate) const MARKER: &str = "~instance";
 /// For each question; an answer that does not come is asked for at the next connection.
 const LIMIT: Duration = Duration::from_secs(5);
+/// Between two attempts to see the marker.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// A connection of either client library, as far as the monitor needs it.
 pub(crate) trait Observed: Send + Sync + 'static {
@@ -169,8 +173,13 @@ impl<C: Observed> Following<C> {
         if std::mem::take(&mut self.outage) {
             self.sender.send(StateSignal::Restored);
         }
-        if let Err(fault) = self.look_for_marker().await {
+        while let Err(fault) = self.look_for_marker().await {
             debug!(backend = "redis", %fault, "cannot tell whether the server kept its data");
+            if fault.class() == Class::Permanent {
+                break;
+            }
+            // A node of a cluster that was just started refuses to answer for a while.
+            sleep(RETRY).await;
         }
         if let Err(fault) = self.look_for_risks().await {
             debug!(backend = "redis", %fault, "cannot tell whether the server may lose data");
