@@ -90,9 +90,13 @@ pub fn mask_url(url: &str) -> String {
             Some((scheme, rest)) if !rest.contains('@') && hidden.contains('@') => {
                 format!("{scheme}://{MASK}")
             }
-            _ => format!("{}{MASK}", mask_url(shown)),
+            _ => format!("{}{MASK}", mask_user_info(shown)),
         };
     }
+    mask_user_info(url)
+}
+
+fn mask_user_info(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return match url.rsplit_once('@') {
             Some((_, host)) => format!("{MASK}@{host}"),
