@@ -68,6 +68,8 @@ fn b25_the_end_of_a_lease_and_a_result_have_one_winner() {
             clock.advance(10 * SECOND);
             other.state();
         });
+        // Any look at the breaker lets loom go on with the other thread here.
+        breaker.mode();
         let is_late = watch.now() >= end;
         probe.success();
         thread.join().unwrap();
@@ -150,10 +152,13 @@ fn b16_isolation_beside_an_admission_is_final() {
     loom::model(|| {
         let (breaker, _clock) = probing();
         let other = breaker.clone();
-        let thread = thread::spawn(move || drop(other.try_acquire()));
+        let thread = thread::spawn(move || other.try_acquire());
         breaker.isolate();
-        thread.join().unwrap();
+        // Its permit lives on: the end of a call would correct what its admission published.
+        let admitted = thread.join().unwrap();
+        assert_eq!(breaker.mode(), Mode::Isolated);
         assert!(breaker.try_acquire().is_err());
+        drop(admitted);
     });
 }
 

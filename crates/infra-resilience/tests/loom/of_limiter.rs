@@ -82,6 +82,19 @@ fn a_refund_beside_a_taker_is_not_lost() {
 }
 
 #[test]
+fn a_taker_beside_a_refund_is_not_forgotten() {
+    loom::model(|| {
+        let limiter = limiter(2);
+        limiter.try_acquire(1).unwrap();
+        let taker = limiter.clone();
+        let taker = thread::spawn(move || taker.try_acquire(1).is_ok());
+        limiter.refund(1);
+        assert!(taker.join().unwrap());
+        assert!(limiter.try_acquire(1).is_ok() && limiter.try_acquire(1).is_err());
+    });
+}
+
+#[test]
 fn l05_a_refund_wakes_the_one_who_waits() {
     loom::model(|| {
         let limiter = limiter(1);
