@@ -250,3 +250,41 @@ impl Meter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> MonoTime {
+        MonoTime::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn the_lent_word_tells_a_change_from_the_one_before_and_stays_below_its_bound() {
+        let mut meters = Meters::new(&[Quota::smooth(1, SECOND)]);
+        let mut before = meters.lend().unwrap();
+        for change in 1..100 {
+            meters.changes = change;
+            let word = meters.lend().unwrap();
+            assert!(word < 1 << 63);
+            assert_ne!(word & !TAT, before & !TAT);
+            before = word;
+        }
+    }
+
+    #[test]
+    fn a_limiter_is_fresh_again_when_all_is_refilled_and_the_gate_is_open() {
+        for quota in [Quota::smooth(2, 2 * SECOND), Quota::strict(1, SECOND)] {
+            let mut meters = Meters::new(&[quota]);
+            assert!(meters.is_fresh(at(10)));
+            assert_eq!(meters.try_take(1, at(10)), Take::Taken);
+            assert!(!meters.is_fresh(at(10)));
+            assert!(meters.is_fresh(at(11)));
+            meters.close_until(at(20));
+            assert!(!meters.is_fresh(at(19)));
+            assert!(meters.is_fresh(at(20)));
+        }
+    }
+}
