@@ -1,4 +1,14 @@
 //! Model check of the gate's cell: every interleaving of a raise, an admission and a listing.
+//!
+//! Each model was seen to fail with these defects in `cell.rs`:
+//!
+//! | model | fails when |
+//! |---|---|
+//! | `e02_after_a_raise_nobody_enters_and_everybody_inside_is_listed` | an admission does not look at the level again, or does so before it has the lock |
+//! | `e02_two_bots_and_a_raise` | an admission chooses its slot under one lock and fills it under another |
+//!
+//! `Relaxed` in place of the orderings of the level goes unnoticed, because the lock carries the
+//! level to whoever enters after a listing.
 #![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
 
 mod sync {

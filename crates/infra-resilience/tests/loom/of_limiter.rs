@@ -69,20 +69,7 @@ fn l07_nobody_takes_by_a_pace_that_was_exchanged_for_another() {
 }
 
 #[test]
-fn a_refund_beside_a_taker_is_not_lost() {
-    loom::model(|| {
-        let limiter = limiter(1);
-        limiter.try_acquire(1).unwrap();
-        let taker = limiter.clone();
-        let taker = thread::spawn(move || taker.try_acquire(1).is_ok());
-        limiter.refund(1);
-        let took = taker.join().unwrap();
-        assert_eq!(limiter.try_acquire(1).is_ok(), !took);
-    });
-}
-
-#[test]
-fn a_taker_beside_a_refund_is_not_forgotten() {
+fn a_refund_and_a_taker_beside_it_both_count() {
     loom::model(|| {
         let limiter = limiter(2);
         limiter.try_acquire(1).unwrap();
