@@ -6,6 +6,7 @@
 //!   again, and the [shared one](servers::shared_redis_url) for tests that only need *some* server;
 //! - [`raw`]: the Redis protocol over a bare socket, to look at a server without the code under
 //!   test;
+//! - [`proxy`]: between a client and a server, to cut connections in the middle of an answer;
 //! - [`desk`]: runs of the example `trading_desk`, as processes;
 //! - [`tls`]: a certificate authority and a server certificate for one test run.
 //!
@@ -33,6 +34,7 @@
 )]
 
 pub mod desk;
+pub mod proxy;
 pub mod raw;
 pub mod servers;
 pub mod tls;

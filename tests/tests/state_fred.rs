@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::disallowed_methods,
     missing_docs
 )]
 
@@ -21,8 +22,18 @@ use infra_tests::servers::{RedisConfig, RedisServer, shared_redis_url, unique_na
 mod changing;
 #[path = "over_redis/errors.rs"]
 mod errors;
+#[path = "over_redis/faults.rs"]
+mod faults;
+#[path = "over_redis/lease.rs"]
+mod lease;
+#[path = "over_redis/levels.rs"]
+mod levels;
+#[path = "over_redis/operations.rs"]
+mod operations;
 #[path = "over_redis/outage.rs"]
 mod outage;
+#[path = "over_redis/replicas.rs"]
+mod replicas;
 #[path = "over_redis/signals.rs"]
 mod signals;
 #[path = "over_redis/suite.rs"]

@@ -10,13 +10,15 @@ use crate::report::Report;
 use crate::{install, shell};
 
 /// Seconds for each target, unless told otherwise.
-pub(crate) const SECONDS: u32 = 60;
+pub(crate) const SECONDS: u32 = 40;
 
 /// The crates with targets, and the targets.
-const TARGETS: [(&str, &str); 3] = [
+const TARGETS: [(&str, &str); 5] = [
     ("infra-config", "dotenv"),
     ("infra-log", "level"),
     ("infra-log", "traceparent"),
+    ("infra-redis", "reply"),
+    ("infra-state", "frames"),
 ];
 
 /// `cargo xtask fuzz`.
@@ -73,7 +75,12 @@ impl Fuzzer {
         // New inputs go to the first folder; the second is only read.
         command.arg(target).arg(&found);
         command.arg(folder.join("fuzz/corpus").join(target));
-        let limits = ["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"];
+        let limits = [
+            "-timeout=10",
+            "-rss_limit_mb=2048",
+            "-malloc_limit_mb=64",
+            "-print_final_stats=1",
+        ];
         command
             .args(["--", &format!("-max_total_time={seconds}")])
             .args(limits);

@@ -48,7 +48,7 @@ Tasks of the workspace: cargo xtask <task>
                           overwrites 10 million; takes minutes, and is no part of `ci`
   image redis|valkey      builds a container image of the installed server program
   bench                   runs the benchmarks and writes BENCHMARKS.md
-  fuzz [SECONDS]          every fuzz target for so long (60 unless given), with a nightly
+  fuzz [SECONDS]          every fuzz target for so long (40 unless given), with a nightly
                           compiler where there is one; installs cargo-fuzz under target/
   mutants [FILE]          small defects in the cores of the resilience crate, one at a time: do its
                           tests notice? Takes an hour; FILE is a part of a core's path

@@ -1,9 +1,12 @@
 //! What the supervisor needs of a client library.
 
 use infra_core::BoxFuture;
+use tokio::time::Instant;
 
 use crate::connect_error::ConnectError;
+use crate::fault::RedisFault;
 use crate::options::RedisOptions;
+use crate::value::Value;
 
 /// A connection of a client library; clones share it, and the last one to be dropped ends it.
 pub(crate) trait Client: Clone + Send + Sync + 'static {
@@ -15,6 +18,9 @@ pub(crate) trait Client: Clone + Send + Sync + 'static {
 
     /// Whether a PING is answered; an error reply is an answer too.
     fn answers(&self) -> impl Future<Output = bool> + Send;
+
+    /// The answer to `ROLE`.
+    fn role(&self, deadline: Instant) -> impl Future<Output = Result<Value, RedisFault>> + Send;
 }
 
 /// A connection that is logged in and has answered a PING.

@@ -28,6 +28,8 @@ pub enum ConnectFault {
     Protocol,
     /// The options cannot work: unreadable CA file, unknown database.
     Config,
+    /// The server cannot do what the options ask for.
+    Unsupported,
     /// Any other error of the network.
     Other,
 }
@@ -158,7 +160,10 @@ impl Error for ConnectError {
 impl Classify for ConnectError {
     fn class(&self) -> Class {
         match self.fault {
-            ConnectFault::Tls | ConnectFault::Auth | ConnectFault::Config => Class::Permanent,
+            ConnectFault::Tls
+            | ConnectFault::Auth
+            | ConnectFault::Config
+            | ConnectFault::Unsupported => Class::Permanent,
             _ => Class::Transient,
         }
     }

@@ -1,16 +1,20 @@
 //! One supervised multiplexed connection.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline};
 use tokio::time::Instant;
 
+use crate::acked::Acked;
+use crate::acknowledge::Acknowledge;
 use crate::connect_error::ConnectError;
 use crate::fault::{FaultKind, RedisFault, line_fault};
 use crate::link::{LinkStatus, LinkWatch};
 use crate::mux::{Answered, Answers, Mux, Request, Unanswered};
 use crate::options::RedisOptions;
+use crate::replicas::Replicas;
 use crate::supervised::{Effect, Supervised};
 use crate::value::Value;
 
@@ -27,6 +31,13 @@ use crate::value::Value;
 /// fails with outcome unknown. One that was handed over and never left goes over the next
 /// connection.
 ///
+/// **Writes of a level** above [`Acknowledge::Accepted`] go over connections of their own, which
+/// they share in batches, and are answered when the level is reached; otherwise they fail as
+/// [`FaultKind::Unacknowledged`] shortly before their deadlines, applied on the primary.
+///
+/// **Stale reads** ([`Effect::StaleRead`]) go to a replica where the options say so, for half of
+/// their time, and then to the primary.
+///
 /// **READONLY**: the connection is dialled anew, with a new name lookup, because the primary has
 /// moved; the call itself fails as [`FaultKind::Readonly`], not applied.
 ///
@@ -37,6 +48,9 @@ use crate::value::Value;
 #[derive(Clone)]
 pub struct Connection {
     supervised: Supervised<Mux>,
+    /// Carries the writes where more than the primary's answer is asked for.
+    acked: Option<Arc<Acked<Mux>>>,
+    replicas: Option<Arc<Replicas<Mux>>>,
 }
 
 impl Connection {
@@ -49,8 +63,16 @@ impl Connection {
     /// The cause of the failure, at the latest after the connect timeout. Never with the lazy
     /// option.
     pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
+        let acked = match options.acknowledge {
+            Acknowledge::Accepted => None,
+            _ => Some(Acked::connect(&options).await?),
+        };
         let supervised = Supervised::connect(options).await?;
-        Ok(Connection { supervised })
+        Ok(Connection {
+            replicas: Replicas::start(&supervised),
+            supervised,
+            acked,
+        })
     }
 
     /// Sends one command and returns its answer; an error reply is an error here.
@@ -150,13 +172,19 @@ impl Connection {
     /// Ends the connection: later calls fail as [`FaultKind::Closed`], calls in flight may
     /// finish. Closing twice is fine.
     pub fn close(&self) {
+        self.acked.iter().for_each(|acked| acked.close());
+        self.replicas.iter().for_each(|replicas| replicas.close());
         self.supervised.close();
     }
 
     /// Prepares to connect at the first call.
     pub(crate) fn lazy(options: RedisOptions) -> Self {
         let supervised = Supervised::lazy(options);
-        Connection { supervised }
+        Connection {
+            supervised,
+            acked: None,
+            replicas: None,
+        }
     }
 
     /// Waits for the connection until it works, or waiting is known to be useless.
@@ -187,8 +215,34 @@ impl Connection {
         &self,
         request: Request<'_>,
         effect: Effect,
-        limit: Duration,
+        mut limit: Duration,
     ) -> Result<Answered, RedisFault> {
+        if effect == Effect::Write
+            && let Some(acked) = &self.acked
+        {
+            let answered = acked.call(request.into_packed(), limit).await?;
+            return answered.unless_readonly().inspect_err(|fault| {
+                if fault.kind() == FaultKind::Readonly {
+                    self.supervised.leave_readonly();
+                }
+            });
+        }
+        if effect == Effect::StaleRead
+            && let Some(replica) = self.replicas.as_ref().and_then(|replicas| replicas.next())
+        {
+            let asked = Instant::now();
+            let send = |connection: Mux, deadline| async move {
+                match connection.send(request, deadline).await {
+                    Ok(answered) => answered.unless_error(),
+                    Err(unanswered) => Err(unanswered.fault()),
+                }
+            };
+            // The other half is for the primary.
+            if let Ok(answered) = replica.attempt(limit / 2, send).await {
+                return Ok(answered);
+            }
+            limit = limit.saturating_sub(asked.elapsed());
+        }
         let send = |connection: Mux, deadline| async move {
             match connection.send(request, deadline).await {
                 Ok(answered) => answered.unless_readonly(),
@@ -201,6 +255,19 @@ impl Connection {
 }
 
 impl Answered {
+    /// An error reply is an error of the whole.
+    fn unless_error(self) -> Result<Self, RedisFault> {
+        let answers = match &self {
+            Answered::One(answer) => std::slice::from_ref(answer),
+            Answered::Many(answers) => answers,
+        };
+        let error = answers.iter().find_map(|answer| match answer {
+            Value::Error(line) => Some(line_fault(line)),
+            _ => None,
+        });
+        error.map_or(Ok(self), Err)
+    }
+
     /// READONLY concerns the connection, so it is looked for first.
     fn unless_readonly(self) -> Result<Self, RedisFault> {
         match self {

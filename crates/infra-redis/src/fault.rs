@@ -41,6 +41,9 @@ pub enum FaultKind {
     /// A cluster or a failover is not settled (`CLUSTERDOWN`, `MASTERDOWN`, `TRYAGAIN`, and
     /// `NOREPLICAS`, `MISCONF`).
     NotSettled,
+    /// The primary has the write, but fewer replicas or disks than were asked for confirmed it in
+    /// time. It stays on the primary; what a failover would make of it, nobody can tell.
+    Unacknowledged,
     /// Keys of two slots in one call (`CROSSSLOT`).
     CrossSlot,
     /// The key lives on another node (`MOVED`, `ASK`): this URL names a cluster.
@@ -108,12 +111,16 @@ impl RedisFault {
     }
 
     /// Too many calls were on their way already; this one was not sent.
-    #[cfg(feature = "redis")]
     pub(crate) fn no_room() -> Self {
         let message = "too many calls wait for the server: not sent before the deadline";
         let mut fault = RedisFault::new(FaultKind::Timeout, message);
         fault.outcome = Outcome::NotApplied;
         fault
+    }
+
+    /// The handle was closed.
+    pub(crate) fn closed() -> Self {
+        RedisFault::new(FaultKind::Closed, "the connection was closed")
     }
 
     /// No answer within the limit.
@@ -162,14 +169,16 @@ fn class_of(kind: FaultKind) -> Class {
     use FaultKind::*;
     match kind {
         Unavailable | Timeout | ConnectionLost | Readonly | OutOfMemory | Busy | Loading
-        | NotSettled => Class::Transient,
+        | NotSettled | Unacknowledged => Class::Transient,
         _ => Class::Permanent,
     }
 }
 
 fn outcome_of(kind: FaultKind) -> Outcome {
     match kind {
-        FaultKind::Timeout | FaultKind::ConnectionLost => Outcome::Unknown,
+        FaultKind::Timeout | FaultKind::ConnectionLost | FaultKind::Unacknowledged => {
+            Outcome::Unknown
+        }
         _ => Outcome::NotApplied,
     }
 }

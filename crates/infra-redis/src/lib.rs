@@ -45,6 +45,8 @@
 //! - `connection`: [`Connection`], what callers hold; `fred`: the same over the library `fred`
 //! - `cluster`: [`Cluster`], a connection for each primary and the way to them; `sentinel`: where the
 //!   master is
+//! - `acknowledge`: the levels at which a write counts as done; `acked`: connections of their own
+//!   for writes of such a level; `replicas`: [`ReadFrom`] replicas
 //! - `subscriber`: [`Subscriber`], a connection for subscriptions; `resp`: its protocol
 //! - `tracker`: [`Tracker`], a connection that reports the keys that change
 //! - `together`: several futures in one task
@@ -62,6 +64,8 @@
 // Without a client library only the URL and the subscriber are in use.
 #![cfg_attr(not(any(feature = "redis", feature = "fred")), allow(dead_code))]
 
+mod acked;
+mod acknowledge;
 mod backoff;
 mod client;
 #[cfg(feature = "redis")]
@@ -74,10 +78,14 @@ mod encode;
 mod fault;
 #[cfg(feature = "fred")]
 mod fred;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 #[cfg(feature = "redis")]
 mod mux;
 mod options;
+mod replicas;
 mod reply;
 mod resp;
 mod sentinel;
@@ -93,6 +101,7 @@ mod url;
 mod value;
 mod wire;
 
+pub use acknowledge::Acknowledge;
 pub use backoff::Backoff;
 #[cfg(feature = "redis")]
 pub use cluster::{Cluster, ClusterMap, Command, MapWatch, Node, Slot};
@@ -105,6 +114,7 @@ pub use fault::{FaultKind, RedisFault};
 pub use fred::{FredCommand, FredConnection, FredLife, FredReply};
 pub use link::{LinkStatus, LinkWatch};
 pub use options::RedisOptions;
+pub use replicas::ReadFrom;
 pub use subscriber::{Push, Reply, Subscriber, SubscriberCommand};
 pub use supervised::Effect;
 pub use tracker::{TrackError, Tracked, Tracker};

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::acknowledge::Acknowledge;
 use crate::backoff::Backoff;
+use crate::replicas::ReadFrom;
 use crate::url::{RedisUrl, UrlError};
 
 /// How to connect to one server. Everything but the URL has a default.
@@ -29,10 +31,15 @@ pub struct RedisOptions {
     pub(crate) client_name: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) insecure: bool,
+    pub(crate) acknowledge: Acknowledge,
+    pub(crate) read_from: ReadFrom,
+    /// One of several connections for one purpose: what happens to it is told by others.
+    pub(crate) quiet: bool,
 }
 
 impl RedisOptions {
-    /// The defaults for `url`; TLS settings and client name are taken from its parameters.
+    /// The defaults for `url`; TLS settings, client name, the level of acknowledgement and the
+    /// servers to read from are taken from its parameters.
     pub fn new(url: RedisUrl) -> Self {
         let name = url.client_name().map(str::to_owned);
         let options = RedisOptions {
@@ -44,6 +51,9 @@ impl RedisOptions {
             client_name: None,
             ca_file: url.ca_file().cloned(),
             insecure: url.is_insecure(),
+            acknowledge: url.acknowledge(),
+            read_from: url.read_from().clone(),
+            quiet: false,
             url,
         };
         match name {
@@ -114,6 +124,38 @@ impl RedisOptions {
     #[must_use]
     pub fn lazy(mut self, lazy: bool) -> Self {
         self.lazy = lazy;
+        self
+    }
+
+    /// When a write counts as done. Default [`Acknowledge::Accepted`]. Any other level costs three
+    /// connections more, which carry the writes; a level that the server cannot confirm is an
+    /// error at connect, unless lazy.
+    #[must_use]
+    pub fn acknowledge(mut self, level: Acknowledge) -> Self {
+        self.acknowledge = level;
+        self
+    }
+
+    /// The level of acknowledgement.
+    pub fn acknowledged(&self) -> Acknowledge {
+        self.acknowledge
+    }
+
+    /// Which servers answer reads that need not be current. Default [`ReadFrom::Primary`].
+    #[must_use]
+    pub fn read_from(mut self, servers: ReadFrom) -> Self {
+        self.read_from = servers;
+        self
+    }
+
+    /// Whether reads may be older than the last write.
+    pub fn reads_may_be_stale(&self) -> bool {
+        self.read_from != ReadFrom::Primary
+    }
+
+    /// Leaves what happens to the connection to the log of others.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.quiet = true;
         self
     }
 

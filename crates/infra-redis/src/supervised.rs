@@ -6,8 +6,6 @@ use std::time::Duration;
 use infra_core::context::spawn_detached;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-#[cfg(feature = "fred")]
-use tokio::time::timeout_at;
 
 use crate::client::Client;
 use crate::connect_error::ConnectError;
@@ -27,6 +25,8 @@ pub enum Effect {
     Read,
     /// Changes something: never repeated here, outcome unknown once it may have been sent.
     Write,
+    /// A read that need not be current: a replica may answer it, where the options say so.
+    StaleRead,
 }
 
 /// Clones share the connection. It is closed by [`Supervised::close`] or with the last clone.
@@ -51,7 +51,6 @@ impl<C: Client> Supervised<C> {
     }
 
     /// Dials at the first call.
-    #[cfg(feature = "redis")]
     pub(crate) fn lazy(options: RedisOptions) -> Self {
         Supervised::over(Core::new(Link::Idle), options)
     }
@@ -85,14 +84,25 @@ impl<C: Client> Supervised<C> {
     }
 
     /// Waits for the connection until it works, or waiting is known to be useless.
-    #[cfg(feature = "redis")]
     pub(crate) async fn ready(&self, deadline: Instant) -> Result<(), RedisFault> {
         self.handle.core.connected(0, deadline).await.map(drop)
     }
 
+    /// Why there is no connection, where there is none.
+    pub(crate) fn why_down(&self) -> Option<RedisFault> {
+        let core = &self.handle.core;
+        core.current(0).is_none().then(|| core.why_down())
+    }
+
+    /// The server answered that it is a read-only replica.
+    pub(crate) fn leave_readonly(&self) {
+        if let Some((generation, _)) = self.handle.core.current(0) {
+            self.handle.core.readonly(generation);
+        }
+    }
+
     /// Makes one attempt over the connection in use, for those who know another way. Nothing was
     /// sent where the answer is [`FaultKind::Unavailable`].
-    #[cfg(feature = "redis")]
     pub(crate) async fn attempt<T, F>(
         &self,
         effect: Effect,
@@ -118,8 +128,8 @@ impl<C: Client> Supervised<C> {
                     _ => {}
                 }
                 Err(match effect {
-                    Effect::Read => fault.of_read(),
                     Effect::Write => fault,
+                    Effect::Read | Effect::StaleRead => fault.of_read(),
                 })
             }
         }
@@ -141,7 +151,7 @@ impl<C: Client> Supervised<C> {
         let send = |connection, deadline| {
             let sent = send(connection);
             async move {
-                let answer = timeout_at(deadline, sent).await;
+                let answer = tokio::time::timeout_at(deadline, sent).await;
                 answer.unwrap_or_else(|_| Err(RedisFault::late(limit)))
             }
         };
@@ -181,14 +191,14 @@ impl<C: Client> Supervised<C> {
             }
             match (effect, fault.kind()) {
                 (_, FaultKind::Unavailable) if !core.is_up(generation) => continue,
-                (Effect::Read, FaultKind::ConnectionLost) => continue,
+                (Effect::Read | Effect::StaleRead, FaultKind::ConnectionLost) => continue,
                 (_, FaultKind::Timeout) => core.suspect.notify_one(),
                 (Effect::Write, FaultKind::Readonly) => core.readonly(generation),
                 _ => {}
             }
             return Err(match effect {
-                Effect::Read => fault.of_read(),
                 Effect::Write => fault,
+                Effect::Read | Effect::StaleRead => fault.of_read(),
             });
         }
     }

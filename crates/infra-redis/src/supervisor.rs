@@ -121,7 +121,12 @@ async fn connect_again<C: Client>(
 ) {
     let url = options.url();
     if let Some((_, reason)) = outage {
-        warn!(backend = "redis", %url, reason, "connection to redis lost, reconnecting");
+        match options.quiet {
+            false => {
+                warn!(backend = "redis", %url, reason, "connection to redis lost, reconnecting")
+            }
+            true => debug!(backend = "redis", %url, reason, "one of several connections lost"),
+        }
     }
     let mut refused: Option<ConnectFault> = None;
     for attempt in 0_u32.. {
@@ -134,7 +139,7 @@ async fn connect_again<C: Client>(
         }
         let error = match C::dial(options).await {
             Ok(live) => {
-                if let Some((since, _)) = outage {
+                if let Some((since, _)) = outage.filter(|_| !options.quiet) {
                     let downtime_ms = since.elapsed().as_millis() as u64;
                     let attempts = attempt.saturating_add(1);
                     info!(backend = "redis", %url, downtime_ms, attempts, "connection to redis restored");
@@ -145,11 +150,11 @@ async fn connect_again<C: Client>(
             Err(error) => error,
         };
         debug!(backend = "redis", %error, attempt, "cannot reconnect yet");
-        if outage.is_none() && attempt == 0 {
+        if outage.is_none() && attempt == 0 && !options.quiet {
             warn!(backend = "redis", %error, "redis cannot be reached yet, trying on");
         }
         let permanent = (error.class() == Class::Permanent).then_some(error.fault());
-        if permanent.is_some() && permanent != refused {
+        if permanent.is_some() && permanent != refused && !options.quiet {
             warn!(backend = "redis", %error, "redis refuses the connection: this needs a person");
         }
         refused = permanent;

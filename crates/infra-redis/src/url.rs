@@ -6,13 +6,16 @@ use std::str::FromStr;
 
 use infra_core::{Secret, mask_url};
 
+use crate::acknowledge::Acknowledge;
+use crate::replicas::ReadFrom;
+
 mod parse;
 
 /// A checked URL of a Redis server, a cluster of them, or one that sentinels know: `redis` plain,
 /// `rediss` TLS.
 ///
 /// ```text
-/// redis[s]://[[user]:password@]host[:port][/db][?db=..&ca_file=..&insecure=true&client_name=..]
+/// redis[s]://[[user]:password@]host[:port][/db][?db=..&ca_file=..&insecure=true&client_name=..&ack=..&read=..]
 /// redis[s]+cluster://[[user]:password@]host[:port][,host[:port]]..[?ca_file=..]
 /// redis[s]+sentinel://[[user]:password@]host[:port][,..]/service[/db][?sentinel_username=..&sentinel_password=..]
 /// ```
@@ -27,6 +30,10 @@ mod parse;
 /// as the standard says, and refused, because a lone token there is nearly always a password
 /// whose `:` was forgotten. `ca_file` and `insecure` need `rediss://`. Displayed, the password is
 /// masked.
+///
+/// `ack` says when a write counts as done, see [`Acknowledge`]. `read` says which servers answer
+/// reads that need not be current: `primary`, `replicas`, or their addresses,
+/// `read=10.0.0.2:6379,10.0.0.3:6379`.
 ///
 /// ```
 /// use infra_redis::RedisUrl;
@@ -52,6 +59,8 @@ pub struct RedisUrl {
     ca_file: Option<PathBuf>,
     insecure: bool,
     client_name: Option<String>,
+    acknowledge: Acknowledge,
+    read_from: ReadFrom,
 }
 
 /// What stands behind a URL.
@@ -185,6 +194,14 @@ impl RedisUrl {
 
     pub(crate) fn client_name(&self) -> Option<&str> {
         self.client_name.as_deref()
+    }
+
+    pub(crate) fn acknowledge(&self) -> Acknowledge {
+        self.acknowledge
+    }
+
+    pub(crate) fn read_from(&self) -> &ReadFrom {
+        &self.read_from
     }
 }
 

@@ -28,11 +28,17 @@ pub struct Capabilities {
     pub one_slot_transactions: bool,
     /// Whether changes of keys can be watched.
     pub watch: bool,
+    /// What an acknowledged write has reached.
+    pub acknowledged: Acknowledged,
+    /// Whether `get`, `get_many`, `exists` and `ttl` may answer from before the last write,
+    /// because a replica is asked. Reads with a version, `get_entry`, `scan`, watches and leases
+    /// never do.
+    pub stale_reads: bool,
 }
 
 impl Capabilities {
-    /// A backend within one process: atomic, not shared, milliseconds, no limit; without versions,
-    /// transactions and watching.
+    /// A backend within one process: atomic, not shared, milliseconds, no limit, current reads,
+    /// writes accepted into memory; without versions, transactions and watching.
     pub const fn new() -> Self {
         Capabilities {
             set_many: Atomicity::Atomic,
@@ -44,6 +50,8 @@ impl Capabilities {
             max_transaction_ops: 0,
             one_slot_transactions: false,
             watch: false,
+            acknowledged: Acknowledged::Accepted,
+            stale_reads: false,
         }
     }
 
@@ -69,6 +77,20 @@ impl Capabilities {
         self
     }
 
+    /// Sets [`Capabilities::acknowledged`].
+    #[must_use]
+    pub const fn with_acknowledged(mut self, level: Acknowledged) -> Self {
+        self.acknowledged = level;
+        self
+    }
+
+    /// Sets [`Capabilities::stale_reads`].
+    #[must_use]
+    pub const fn with_stale_reads(mut self, stale: bool) -> Self {
+        self.stale_reads = stale;
+        self
+    }
+
     /// Whether the backend can do this.
     pub fn can(&self, requirement: Requirement) -> bool {
         match requirement {
@@ -81,6 +103,8 @@ impl Capabilities {
                 self.max_transaction_ops > 1 && !self.one_slot_transactions
             }
             Requirement::Watch => self.watch,
+            Requirement::Acknowledged(level) => self.acknowledged.includes(level),
+            Requirement::CurrentReads => !self.stale_reads,
         }
     }
 
@@ -142,6 +166,45 @@ pub enum Versions {
     Content,
 }
 
+/// What a write has reached when it is acknowledged. Fewer failures take it back from one to the
+/// next; no level makes a replicated server a consensus system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Acknowledged {
+    /// The memory of the backend: the process, or the primary server. Its crash may take the
+    /// write back.
+    Accepted,
+    /// The memory of so many replicas too. A failover to one that was behind may take it back.
+    Replicated(u8),
+    /// The disk of the backend, synced: the write survives its crash, and a power cut if the disk
+    /// keeps its word. A failover to a replica may still take it back.
+    Fsynced,
+}
+
+impl Acknowledged {
+    /// Whether what has reached this level has reached `wanted` too. A disk is no replica, nor the
+    /// other way round.
+    pub const fn includes(self, wanted: Acknowledged) -> bool {
+        match (self, wanted) {
+            (_, Acknowledged::Accepted) | (Acknowledged::Fsynced, Acknowledged::Fsynced) => true,
+            (Acknowledged::Replicated(reached), Acknowledged::Replicated(wanted)) => {
+                reached >= wanted
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Acknowledged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Acknowledged::Accepted => f.write_str("accepted into memory"),
+            Acknowledged::Replicated(replicas) => write!(f, "in the memory of {replicas} replicas"),
+            Acknowledged::Fsynced => f.write_str("synced to the disk"),
+        }
+    }
+}
+
 /// What a program cannot do without, for [`StoreOptions::requires`](crate::StoreOptions::requires).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -160,11 +223,17 @@ pub enum Requirement {
     TransactionsOfAnyKeys,
     /// Watching keys.
     Watch,
+    /// Writes that are acknowledged only when they have reached this.
+    Acknowledged(Acknowledged),
+    /// Reads that see every write acknowledged before.
+    CurrentReads,
 }
 
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Requirement::Acknowledged(level) => return write!(f, "writes that are {level}"),
+            Requirement::CurrentReads => "reads that see every earlier write",
             Requirement::Shared => "data that other processes see",
             Requirement::AtomicSetMany => "an atomic set_many",
             Requirement::Versions => "compare-and-swap",
@@ -173,5 +242,42 @@ impl fmt::Display for Requirement {
             Requirement::TransactionsOfAnyKeys => "transactions over any keys",
             Requirement::Watch => "watching keys",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_includes_lower_ones_of_its_kind() {
+        use Acknowledged::{Accepted, Fsynced, Replicated};
+        for (reached, wanted) in [
+            (Accepted, Accepted),
+            (Replicated(1), Accepted),
+            (Fsynced, Accepted),
+            (Replicated(2), Replicated(1)),
+            (Fsynced, Fsynced),
+        ] {
+            let can = Capabilities::new().with_acknowledged(reached);
+            assert!(
+                can.can(Requirement::Acknowledged(wanted)),
+                "{reached} {wanted}"
+            );
+        }
+        for (reached, wanted) in [
+            (Accepted, Replicated(1)),
+            (Replicated(1), Replicated(2)),
+            (Fsynced, Replicated(1)),
+            (Replicated(9), Fsynced),
+        ] {
+            let can = Capabilities::new().with_acknowledged(reached);
+            assert!(
+                !can.can(Requirement::Acknowledged(wanted)),
+                "{reached} {wanted}"
+            );
+        }
+        let stale = Capabilities::new().with_stale_reads(true);
+        assert!(!stale.can(Requirement::CurrentReads));
     }
 }

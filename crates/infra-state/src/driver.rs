@@ -305,7 +305,7 @@ impl DriverError {
             kind,
             class: usual_class(kind),
             outcome: match kind {
-                ErrorKind::Timeout => Outcome::Unknown,
+                ErrorKind::Timeout | ErrorKind::Unacknowledged => Outcome::Unknown,
                 _ => Outcome::NotApplied,
             },
             message: message.into(),
@@ -439,7 +439,7 @@ impl Classify for DriverError {
 fn usual_class(kind: ErrorKind) -> Class {
     use ErrorKind::*;
     match kind {
-        Timeout | Unavailable | Readonly | Capacity | Busy => Class::Transient,
+        Timeout | Unacknowledged | Unavailable | Readonly | Capacity | Busy => Class::Transient,
         _ => Class::Permanent,
     }
 }

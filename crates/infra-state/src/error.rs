@@ -33,6 +33,9 @@ pub enum ErrorKind {
     Overflow,
     /// No answer within the deadline; a write may have been applied.
     Timeout,
+    /// The backend has the write, but it did not reach the level that was asked for in time: too few
+    /// replicas, or no disk. It stays where it is; a failover may take it back.
+    Unacknowledged,
     /// The backend cannot be reached, or the connection broke on the way.
     Unavailable,
     /// User or password is wrong or missing.

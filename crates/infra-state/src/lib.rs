@@ -47,6 +47,12 @@
 //!   is unknown, never "failed". [`Error`] implements [`infra_core::Classify`].
 //! - **Outages** of Redis: calls wait until it is back or until their deadline, and fail then as
 //!   [`ErrorKind::Unavailable`], not applied. Reads cut off on the way are repeated, writes never.
+//! - **Acknowledged** means what [`Capabilities::acknowledged`] says: in the memory of the primary
+//!   by default on Redis; by option in that of replicas, or on the disk, see
+//!   [`StateOptions::acknowledge`]. A write that misses its level in time fails as
+//!   [`ErrorKind::Unacknowledged`].
+//! - **Reads from replicas** are an option, [`StateOptions::read_from_replicas`]; then
+//!   [`Capabilities::stale_reads`] is true.
 //! - **A file** (`file:///path`, feature `file`) survives kill -9 without a server, for one
 //!   process. A write is answered after it is durable (by default); many callers share the cost.
 //!   What it holds is also held in memory, as far as it fits. See `FileDriver`.
@@ -185,7 +191,7 @@ mod ttl;
 mod version;
 mod watch;
 
-pub use capabilities::{Atomicity, Capabilities, Requirement, Versions};
+pub use capabilities::{Acknowledged, Atomicity, Capabilities, Requirement, Versions};
 pub use codec::Encoding;
 pub use driver::{
     DriverEntry, DriverError, DriverResult, Expiry, KeyFailure, ScanCursor, ScanPage, StateDriver,

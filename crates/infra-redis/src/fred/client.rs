@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use fred::clients::Client as Library;
 use fred::interfaces::{ClientLike, EventInterface};
-use fred::types::Value;
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConnector,
 };
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::command::{FredCommand, FredReply};
 use super::fault;
@@ -23,6 +22,7 @@ use crate::fault::{FaultKind, RedisFault};
 use crate::options::RedisOptions;
 use crate::sentinel;
 use crate::url::UrlKind;
+use crate::value::Value;
 
 /// Calls that the library may hold before it sends them. Those whose callers have gone count too.
 const QUEUE: usize = 16 * 1024;
@@ -108,7 +108,7 @@ impl FredClient {
         }
         let answers = tokio::select! {
             biased;
-            answers = pipeline.try_all::<Value>() => answers,
+            answers = pipeline.try_all::<fred::types::Value>() => answers,
             () = self.session.end.wait() => return Err(fault::lost()),
         };
         let expected = answers.len() == commands.len();
@@ -213,6 +213,14 @@ impl Client for FredClient {
         match self.send(&FredCommand::new("PING")).await {
             Ok(_) => true,
             Err(fault) => fault.kind() != FaultKind::ConnectionLost,
+        }
+    }
+
+    async fn role(&self, deadline: Instant) -> Result<Value, RedisFault> {
+        let role = FredCommand::new("ROLE");
+        match timeout_at(deadline, self.send(&role)).await {
+            Ok(reply) => reply.map(Value::from),
+            Err(_) => Err(RedisFault::new(FaultKind::Timeout, "no answer in time")),
         }
     }
 }

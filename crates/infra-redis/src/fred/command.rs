@@ -99,6 +99,23 @@ impl FredCommand {
         self.with(Value::Integer(number))
     }
 
+    /// Its bytes, about.
+    pub(super) fn size(&self) -> usize {
+        const HEADER: usize = 24;
+        match &self.0 {
+            Kind::Get(key) | Kind::Increment(key, _) => 2 * HEADER + key.as_bytes().len(),
+            Kind::Set { key, value, .. } => 4 * HEADER + key.as_bytes().len() + value.len(),
+            Kind::Other { arguments, .. } => {
+                let sizes = arguments.iter().map(|argument| match argument {
+                    Value::Bytes(bytes) => HEADER + bytes.len(),
+                    Value::String(text) => HEADER + text.len(),
+                    _ => HEADER,
+                });
+                HEADER + sizes.sum::<usize>()
+            }
+        }
+    }
+
     fn with(mut self, argument: Value) -> Self {
         if let Kind::Other { arguments, .. } = &mut self.0 {
             arguments.push(argument);
@@ -173,6 +190,17 @@ impl FredReply {
             }
             _ => return Err(RedisFault::protocol("an answer of an unknown shape")),
         })
+    }
+}
+
+impl From<FredReply> for crate::value::Value {
+    fn from(reply: FredReply) -> Self {
+        match reply {
+            FredReply::Nil => Self::Nil,
+            FredReply::Integer(number) => Self::Int(number),
+            FredReply::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+            FredReply::List(parts) => Self::Array(parts.into_iter().map(Self::from).collect()),
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //!   it; the next answer then goes to the wrong caller. No command here may have such an answer.
 //! - A password that the server did not ask for is taken for accepted.
 
+mod batch;
 mod client;
 mod command;
 mod fault;
@@ -21,14 +22,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 pub use command::{FredCommand, FredLife, FredReply};
 
+use crate::acked::{Acked, Batch};
+use crate::acknowledge::Acknowledge;
 use crate::connect_error::ConnectError;
 use crate::fault::{FaultKind, RedisFault};
 use crate::link::{LinkStatus, LinkWatch};
 use crate::options::RedisOptions;
+use crate::replicas::Replicas;
 use crate::supervised::{Effect, Supervised};
 use client::FredClient;
 
@@ -47,6 +51,9 @@ const IN_FLIGHT: usize = 4096;
 pub struct FredConnection {
     supervised: Supervised<FredClient>,
     in_flight: Arc<Semaphore>,
+    /// Carries the writes where more than the primary's answer is asked for.
+    acked: Option<Arc<Acked<FredClient>>>,
+    replicas: Option<Arc<Replicas<FredClient>>>,
 }
 
 impl FredConnection {
@@ -60,11 +67,16 @@ impl FredConnection {
     /// option.
     pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
         // Boxed: the library's futures are deep, and those of callers would grow around them.
+        let acked = match options.acknowledge {
+            Acknowledge::Accepted => None,
+            _ => Some(Box::pin(Acked::connect(&options)).await?),
+        };
         let supervised = Box::pin(Supervised::connect(options)).await?;
-        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
         Ok(FredConnection {
+            replicas: Replicas::start(&supervised),
             supervised,
-            in_flight,
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            acked,
         })
     }
 
@@ -80,9 +92,63 @@ impl FredConnection {
         effect: Effect,
         limit: Duration,
     ) -> Result<FredReply, RedisFault> {
-        let (_permit, limit) = self.permit(limit).await?;
+        if effect == Effect::Write
+            && let Some(acked) = &self.acked
+        {
+            let answers = self
+                .acknowledged(acked, vec![command.clone()], limit)
+                .await?;
+            let one = answers.into_iter().next();
+            return one.unwrap_or_else(|| Err(RedisFault::protocol("no answer to a command")));
+        }
+        let (_permit, mut limit) = self.permit(limit).await?;
         let send = |client: FredClient| async move { client.send(command).await };
+        if effect == Effect::StaleRead
+            && let Some(answer) = self.ask_replica(&mut limit, send).await
+        {
+            return Ok(answer);
+        }
         self.supervised.call(effect, limit, send).await
+    }
+
+    /// A write that is answered when its level is reached.
+    async fn acknowledged(
+        &self,
+        acked: &Acked<FredClient>,
+        commands: Vec<FredCommand>,
+        limit: Duration,
+    ) -> Result<Vec<Result<FredReply, RedisFault>>, RedisFault> {
+        let answers = acked.call(commands, limit).await?;
+        let readonly = |fault: &RedisFault| fault.kind() == FaultKind::Readonly;
+        if FredClient::refusal(&answers).as_ref().is_some_and(readonly) {
+            self.supervised.leave_readonly();
+        }
+        Ok(answers)
+    }
+
+    /// The answer of a replica, within half of the limit; what is left of it is for the primary.
+    async fn ask_replica<T, F>(
+        &self,
+        limit: &mut Duration,
+        send: impl Fn(FredClient) -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Result<T, RedisFault>>,
+    {
+        let replica = self.replicas.as_ref()?.next()?;
+        let asked = Instant::now();
+        let attempt = |client, deadline| {
+            let sent = send(client);
+            async move {
+                let late = || RedisFault::new(FaultKind::Timeout, "no answer of a replica in time");
+                timeout_at(deadline, sent)
+                    .await
+                    .unwrap_or_else(|_| Err(late()))
+            }
+        };
+        let answer = replica.attempt(*limit / 2, attempt).await;
+        *limit = limit.saturating_sub(asked.elapsed());
+        answer.ok()
     }
 
     /// Sends several commands at once and returns their answers in order; not as a transaction,
@@ -100,11 +166,22 @@ impl FredConnection {
         if let [command] = commands {
             return Ok(vec![self.command(command, effect, limit).await?]);
         }
-        let (_permit, limit) = self.permit(limit).await?;
+        if effect == Effect::Write
+            && let Some(acked) = &self.acked
+        {
+            let answers = self.acknowledged(acked, commands.to_vec(), limit).await?;
+            return answers.into_iter().collect();
+        }
+        let (_permit, mut limit) = self.permit(limit).await?;
         let send = |client: FredClient| async move {
             let answers = client.send_all(commands).await?;
             answers.into_iter().collect()
         };
+        if effect == Effect::StaleRead
+            && let Some(answers) = self.ask_replica(&mut limit, send).await
+        {
+            return Ok(answers);
+        }
         self.supervised.call(effect, limit, send).await
     }
 
@@ -123,6 +200,9 @@ impl FredConnection {
         all.push(FredCommand::new("MULTI"));
         all.extend(commands);
         all.push(FredCommand::new("EXEC"));
+        if let Some(acked) = &self.acked {
+            return executed(self.acknowledged(acked, all, limit).await?);
+        }
         let all = &all;
         let (_permit, limit) = self.permit(limit).await?;
         let send = |client: FredClient| async move { executed(client.send_all(all).await?) };
@@ -161,6 +241,8 @@ impl FredConnection {
     /// Ends the connection: later calls fail as [`FaultKind::Closed`], calls in flight may
     /// finish. Closing twice is fine.
     pub fn close(&self) {
+        self.acked.iter().for_each(|acked| acked.close());
+        self.replicas.iter().for_each(|replicas| replicas.close());
         self.supervised.close();
     }
 

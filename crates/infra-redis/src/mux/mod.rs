@@ -5,6 +5,7 @@
 //! channel and no allocation but the answer's own: one task ([`driver`]) moves the bytes, wakes
 //! the callers, and keeps one timer for the earliest deadline of all.
 
+mod batch;
 mod driver;
 mod queue;
 
@@ -24,7 +25,7 @@ use queue::{Done, MAX_CHUNK, Queue};
 use crate::client::{Client, Live};
 use crate::connect_error::ConnectError;
 use crate::encode;
-use crate::fault::{FaultKind, RedisFault};
+use crate::fault::{FaultKind, RedisFault, line_fault};
 use crate::options::RedisOptions;
 use crate::value::Value;
 use crate::wire::Wire;
@@ -125,6 +126,11 @@ impl Mux {
         }
     }
 
+    /// Whether a request is queued at once.
+    fn has_room(&self) -> bool {
+        self.handle.shared.lock().queue.has_room()
+    }
+
     /// [`Mux::send`] of one command that goes out even when there is no room for others.
     pub(crate) async fn send_urgent(
         &self,
@@ -159,6 +165,15 @@ impl Client for Mux {
         // The supervisor has a limit of its own.
         let deadline = Instant::now() + LONGEST_PING;
         self.send_urgent(&[b"PING"], deadline).await.is_ok()
+    }
+
+    async fn role(&self, deadline: Instant) -> Result<Value, RedisFault> {
+        match self.send(Request::Parts(&[b"ROLE"]), deadline).await {
+            Ok(Answered::One(Value::Error(line))) => Err(line_fault(&line)),
+            Ok(Answered::One(value)) => Ok(value),
+            Ok(Answered::Many(_)) => Err(RedisFault::protocol("several answers to one command")),
+            Err(unanswered) => Err(unanswered.fault()),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use super::{Address, RedisUrl, UrlKind};
+use crate::acknowledge::Acknowledge;
+use crate::replicas::ReadFrom;
 
 const SERVER_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -54,6 +56,8 @@ pub(super) fn parse(text: &str) -> Result<RedisUrl, String> {
         ca_file: None,
         insecure: false,
         client_name: None,
+        acknowledge: Acknowledge::Accepted,
+        read_from: ReadFrom::Primary,
     };
     if url.username.is_some() && url.password.is_none() {
         return Err("a user without a password: write user:password@, or :password@".to_owned());
@@ -66,6 +70,10 @@ pub(super) fn parse(text: &str) -> Result<RedisUrl, String> {
     }
     if url.kind == UrlKind::Cluster && url.db != 0 {
         return Err("a cluster has no database but 0".to_owned());
+    }
+    let plain = url.acknowledge == Acknowledge::Accepted && url.read_from == ReadFrom::Primary;
+    if url.kind == UrlKind::Cluster && !plain {
+        return Err("ack and read are for one server and its replicas, not for a cluster".into());
     }
     if url.sentinel_username.is_some() && url.sentinel_password.is_none() {
         return Err("sentinel_username needs a sentinel_password".to_owned());
@@ -136,6 +144,8 @@ impl RedisUrl {
                 self.sentinel_password = Some(Secret::from(value));
             }
             "client_name" if !value.is_empty() => self.client_name = Some(value.to_owned()),
+            "ack" => self.acknowledge = value.parse()?,
+            "read" => self.read_from = read_from(value)?,
             "insecure" => {
                 self.insecure = match value {
                     "true" => true,
@@ -148,7 +158,8 @@ impl RedisUrl {
                 // Odd text may be the rest of a password with a raw `?`: it is not repeated.
                 let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
                 return Err(format!(
-                    "unknown parameter `{}`: known are db, ca_file, insecure, client_name",
+                    "unknown parameter `{}`: known are db, ca_file, insecure, client_name, ack, \
+                     read",
                     if plain { name } else { "***" }
                 ));
             }
@@ -174,6 +185,27 @@ fn password_holds_reserved_character(rest: &str) -> bool {
         Some((host, port)) => host.is_empty() || port.parse::<u16>().is_err(),
         None => false,
     }
+}
+
+/// Which servers reads go to: `primary`, `replicas`, or replicas by their addresses.
+fn read_from(text: &str) -> Result<ReadFrom, String> {
+    match text {
+        "primary" => return Ok(ReadFrom::Primary),
+        "replicas" => return Ok(ReadFrom::Replicas),
+        _ => {}
+    }
+    let address = |text: &str| {
+        let (host, port) = text.rsplit_once(':')?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        (!host.is_empty()).then_some(Address { host, port })
+    };
+    let addresses: Option<Vec<_>> = text.split(',').map(address).collect();
+    (addresses.map(ReadFrom::ReplicasAt))
+        .ok_or_else(|| "read must be primary, replicas, or host:port,host:port".to_owned())
 }
 
 fn address_of(parsed: &Url, kind: UrlKind) -> Result<Address, String> {
@@ -233,6 +265,14 @@ mod tests {
         let url = RedisUrl::parse("rediss://h?db=3&ca_file=/etc/ca.pem&client_name=a@b").unwrap();
         assert_eq!((url.db(), url.client_name()), (3, Some("a@b")));
         assert_eq!(url.ca_file(), Some(&PathBuf::from("/etc/ca.pem")));
+        let url = RedisUrl::parse("redis://h?ack=replicated:2&read=a:1,[::1]:2").unwrap();
+        assert_eq!(url.acknowledge(), Acknowledge::Replicated(2));
+        let address = |host: &str, port| Address {
+            host: host.to_owned(),
+            port,
+        };
+        let replicas = vec![address("a", 1), address("::1", 2)];
+        assert_eq!(url.read_from(), &ReadFrom::ReplicasAt(replicas));
     }
 
     #[test]
@@ -310,6 +350,12 @@ mod tests {
             ("redis://h?ssl=1", "unknown parameter `ssl`"),
             ("redis://h?insecure=true", "use rediss://"),
             ("rediss://h?insecure=1", "true or false"),
+            ("redis://h?ack=all", "ack must be"),
+            ("redis+cluster://h?ack=replicated", "not for a cluster"),
+            ("redis+cluster://h?read=replicas", "not for a cluster"),
+            ("redis://h?read=anywhere", "read must be"),
+            ("redis://h?read=a:0", "read must be"),
+            ("redis://h?read=", "read must be"),
             ("redis://u:a/b@h", "percent-encode"),
             ("redis://u:a?b@h", "percent-encode"),
             ("redis://u:a#b@h", "percent-encode"),

@@ -16,6 +16,9 @@ use crate::error::ErrorKind;
 
 /// The marker of an unsigned integer in one byte of its own.
 const UINT8: u8 = 0xCC;
+/// How deep a value may be nested, as JSON text may: the library's own bound, 1,024, is more than
+/// the stack of a thread holds.
+const MAX_DEPTH: usize = 128;
 const FLOAT32: u8 = 0xCA;
 const FLOAT64: u8 = 0xCB;
 
@@ -49,6 +52,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DriverError
         return Err(failed("JSON text, not MessagePack"));
     }
     let mut reader = rmp_serde::Deserializer::new(bytes);
+    reader.set_max_depth(MAX_DEPTH);
     let value = T::deserialize(&mut reader).map_err(|error| failed(reason(&error)))?;
     if !reader.get_ref().is_empty() {
         return Err(failed("no MessagePack, or more than one value"));
@@ -155,5 +159,21 @@ mod tests {
         }
         let bytes = encode(&Old { b: 1, a: 2 }).unwrap();
         assert_eq!(decode::<New>(&bytes).unwrap(), New { a: 2, c: 0 });
+    }
+    #[test]
+    fn a_value_nested_too_deep_is_an_error_on_a_small_stack() {
+        let decoding = std::thread::Builder::new().stack_size(256 * 1024);
+        let decoding = decoding.spawn(|| {
+            for marker in [0x91_u8, 0x81] {
+                let mut bytes = vec![marker; 2000];
+                bytes.push(0xC0);
+                let error = decode::<serde_json::Value>(&bytes).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
+            }
+            let mut bytes = vec![0x91; 100];
+            bytes.push(0xC0);
+            decode::<serde_json::Value>(&bytes).map(|_| ()).unwrap();
+        });
+        decoding.unwrap().join().unwrap();
     }
 }

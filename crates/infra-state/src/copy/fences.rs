@@ -36,7 +36,7 @@ fn may_pass(kind: ErrorKind, transient: bool) -> bool {
 
 async fn attempt(from: &StateStore, to: &StateStore, key: &str) -> Result<bool> {
     let there = to.get_versioned_bytes(key).await?;
-    let here = from.get_bytes(key).await?;
+    let here = from.get_entry(key).await?.map(|entry| entry.value);
     let Some(record) = carried_record(here.as_deref(), there.value.as_deref()) else {
         return Ok(false);
     };

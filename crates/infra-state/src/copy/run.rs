@@ -137,7 +137,7 @@ impl Pass<'_> {
         let Some(checkpoint) = self.checkpoint.as_ref().filter(|known| !known.is_new()) else {
             return Ok(keys);
         };
-        let values = self.copy.from.get_many_bytes(&keys).await?;
+        let values = self.copy.from.get_many_latest(&keys).await?;
         let known = |key: &str, value: Option<&[u8]>| {
             value.is_some_and(|value| checkpoint.knows(digest(key, value)))
         };
@@ -190,7 +190,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let keys: Vec<&str> = written.iter().map(|(key, _)| key.as_str()).collect();
-        let now = self.copy.from.get_many_bytes(&keys).await?;
+        let now = self.copy.from.get_many_latest(&keys).await?;
         let mut arrived = Vec::with_capacity(written.len());
         for ((key, copied), now) in written.into_iter().zip(now) {
             if now.as_ref() == Some(&copied.value) {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use infra_core::{SharedClock, SystemClock};
 use percent_encoding::percent_decode_str;
 
+use crate::capabilities::Acknowledged;
 use crate::driver::DriverError;
 use crate::error::ErrorKind;
 
@@ -39,6 +40,16 @@ pub enum FileDurability {
         /// At least 1 ms.
         within: Duration,
     },
+}
+
+impl FileDurability {
+    /// What an acknowledged write has reached.
+    pub(crate) fn acknowledged(self) -> Acknowledged {
+        match self {
+            FileDurability::Immediate => Acknowledged::Fsynced,
+            FileDurability::Eventual { .. } => Acknowledged::Accepted,
+        }
+    }
 }
 
 /// Milliseconds since 1970.

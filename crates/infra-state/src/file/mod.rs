@@ -219,6 +219,7 @@ impl StateDriver for FileDriver {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::new()
+            .with_acknowledged(self.options.durability.acknowledged())
             .with_max_value_bytes(MAX_VALUE_BYTES)
             .with_transactions(Versions::Revision, MAX_TRANSACTION_OPS)
             .with_watch(true)

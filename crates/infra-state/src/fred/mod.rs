@@ -16,6 +16,12 @@
 //! A driver that connected by itself keeps a marker under `~instance`, one key for the whole
 //! server, by which it notices a server that came back empty; scans leave it out.
 //!
+//! What compare-and-swap compares, what levels of acknowledgement and reads from replicas mean, is
+//! as with the other driver. Two commands of that one are not used here, at the same answers:
+//! `SET IFEQ`, and the shorter script for one key. A request for confirmation is sent after the
+//! answers to its writes, not behind them, because the library does not say in which order it
+//! sends: one round trip more.
+//!
 //! Keys are watched over connections that are not the library's: it drops the message by which a
 //! server says that all keys were removed (`FLUSHALL`), so a reader could believe in values that
 //! are gone.
@@ -32,13 +38,12 @@ use infra_redis::{
     RedisOptions,
 };
 
-use crate::capabilities::{Capabilities, Versions};
+use crate::capabilities::Capabilities;
 use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::redis_common::{
-    CHUNK, MAX_STEPS, MAX_VALUE_BYTES, Monitor, Observed, SCAN_COUNT, Watches, connection_options,
-    pattern,
+    CHUNK, Monitor, Observed, SCAN_COUNT, Watches, capabilities, connection_options, pattern,
 };
 use crate::signal::StateSignals;
 use crate::step::Step;
@@ -98,6 +103,17 @@ impl FredDriver {
         Ok(connection.command(&command, Effect::Read, limit).await?)
     }
 
+    async fn stale_read(
+        &self,
+        command: FredCommand,
+        limit: Duration,
+    ) -> Result<FredReply, DriverError> {
+        let connection = &self.connection;
+        Ok(connection
+            .command(&command, Effect::StaleRead, limit)
+            .await?)
+    }
+
     async fn write(&self, command: FredCommand, limit: Duration) -> Result<FredReply, DriverError> {
         let connection = &self.connection;
         Ok(connection.command(&command, Effect::Write, limit).await?)
@@ -147,11 +163,7 @@ impl StateDriver for FredDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new()
-            .with_shared(true)
-            .with_max_value_bytes(MAX_VALUE_BYTES)
-            .with_transactions(Versions::Content, MAX_STEPS)
-            .with_watch(true)
+        capabilities(self.connection.options())
     }
 
     fn keeps_deadlines(&self) -> bool {
@@ -160,7 +172,7 @@ impl StateDriver for FredDriver {
 
     fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
         let get = FredCommand::get(key);
-        Box::pin(async move { reply::bytes(self.read(get, limit).await?) })
+        Box::pin(async move { reply::bytes(self.stale_read(get, limit).await?) })
     }
 
     fn get_entry<'a>(
@@ -194,7 +206,7 @@ impl StateDriver for FredDriver {
             let chunks = chunked("MGET", keys, SAFE_LIST);
             let replies = self
                 .connection
-                .pipeline(&chunks, Effect::Read, limit)
+                .pipeline(&chunks, Effect::StaleRead, limit)
                 .await?;
             let mut values = Vec::with_capacity(keys.len());
             for (chunk, asked) in replies.into_iter().zip(keys.chunks(CHUNK)) {
@@ -269,7 +281,7 @@ impl StateDriver for FredDriver {
 
     fn exists<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, bool> {
         let exists = FredCommand::new("EXISTS").text(key);
-        Box::pin(async move { reply::flag(&self.read(exists, limit).await?) })
+        Box::pin(async move { reply::flag(&self.stale_read(exists, limit).await?) })
     }
 
     fn increment<'a>(&'a self, key: &'a str, delta: i64, limit: Duration) -> DriverResult<'a, i64> {
@@ -294,7 +306,7 @@ impl StateDriver for FredDriver {
 
     fn ttl<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, TtlState> {
         let ttl = FredCommand::new("PTTL").text(key);
-        Box::pin(async move { reply::ttl(&self.read(ttl, limit).await?) })
+        Box::pin(async move { reply::ttl(&self.stale_read(ttl, limit).await?) })
     }
 
     fn scan<'a>(
@@ -320,7 +332,7 @@ impl StateDriver for FredDriver {
         limit: Duration,
     ) -> DriverResult<'a, (Option<Bytes>, VersionToken)> {
         Box::pin(async move {
-            let value = self.get(key, limit).await?;
+            let value = reply::bytes(self.read(FredCommand::get(key), limit).await?)?;
             let version = value
                 .clone()
                 .map_or(VersionToken::Absent, VersionToken::Content);

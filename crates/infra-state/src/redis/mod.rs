@@ -15,6 +15,29 @@
 //! A driver that connected by itself keeps a marker under `~instance`, one key for the whole
 //! server, by which it notices a server that came back empty; scans leave it out.
 //!
+//! # What compare-and-swap compares
+//! The stored bytes, whole, whatever their length. So a swap sends the old value and the new one;
+//! with large values that is the price, and small ones (a checkpoint that is a reference, a lease)
+//! cost next to nothing. A digest instead would save half of the bytes and give up the certainty:
+//! of SHA-1, the only digest a script has (`redis.sha1hex`), two texts with one digest can be made
+//! on purpose, by whoever writes values; `SET IFDEQ` of Redis 8.4 compares 64 bits of XXH3, which
+//! are no defence at all, and Valkey has it not. A wrong match would overwrite a change that nobody
+//! has seen, which is the one thing that compare-and-swap is there to prevent.
+//!
+//! # What a write and a read mean
+//! By default a write is answered when the primary has it in its memory, and every read asks the
+//! primary. Both can be chosen, in the URL or the options:
+//! - `ack=replicated:n` or `ack=fsynced` ([`StateOptions::acknowledge`]): all writes, those of
+//!   leases and transactions too, share connections of their own, on which a batch of them is sent
+//!   with one `WAIT` or `WAITAOF`. Of a batch that misses its level each caller is told at its own
+//!   deadline how many confirmed ([`ErrorKind::Unacknowledged`](crate::ErrorKind::Unacknowledged)):
+//!   the primary has the write then. While no replica confirms at all, three batches wait and
+//!   further writes are not sent; they fail as not applied.
+//! - `read=replicas` or `read=host:port,host:port` ([`StateOptions::read_from_replicas`]): `get`,
+//!   `get_many`, `exists` and `ttl` ask replicas in turns, and the primary where none is in touch
+//!   with it. A replica that is cut off from its primary is left within about a second. Whatever
+//!   reads a version, `get_entry` (so caches too), `scan`, watches and leases ask the primary.
+//!
 //! Needs Redis 6.0 or newer, or Valkey (`KEEPTTL`). One server, also
 //! one that sentinels watch over (`redis+sentinel://`). A node of a cluster is no such server: for
 //! keys of other nodes the calls fail as [`Unsupported`](crate::ErrorKind::Unsupported) and say
@@ -34,13 +57,11 @@ use infra_redis::{
     Value,
 };
 
-use crate::capabilities::{Capabilities, Versions};
+use crate::capabilities::Capabilities;
 use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
-use crate::redis_common::{
-    CHUNK, MAX_STEPS, MAX_VALUE_BYTES, Monitor, Observed, Watches, connection_options,
-};
+use crate::redis_common::{CHUNK, Monitor, Observed, Watches, capabilities, connection_options};
 use crate::signal::StateSignals;
 use crate::step::Step;
 use crate::store::StateOptions;
@@ -99,6 +120,23 @@ impl RedisDriver {
             .await?)
     }
 
+    async fn stale_read(&self, command: &Cmd, limit: Duration) -> Result<Value, DriverError> {
+        let connection = &self.connection;
+        Ok(connection
+            .command(command, Effect::StaleRead, limit)
+            .await?)
+    }
+
+    async fn get_as(
+        &self,
+        effect: Effect,
+        key: &str,
+        limit: Duration,
+    ) -> Result<Option<Bytes>, DriverError> {
+        let parts = [&b"GET"[..], key.as_bytes()];
+        reply::bytes(self.connection.send(&parts, effect, limit).await?)
+    }
+
     async fn write(&self, command: &Cmd, limit: Duration) -> Result<Value, DriverError> {
         Ok(self
             .connection
@@ -149,11 +187,7 @@ impl StateDriver for RedisDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new()
-            .with_shared(true)
-            .with_max_value_bytes(MAX_VALUE_BYTES)
-            .with_transactions(Versions::Content, MAX_STEPS)
-            .with_watch(true)
+        capabilities(self.connection.options())
     }
 
     fn keeps_deadlines(&self) -> bool {
@@ -161,11 +195,7 @@ impl StateDriver for RedisDriver {
     }
 
     fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
-        Box::pin(async move {
-            let parts = [&b"GET"[..], key.as_bytes()];
-            let value = self.connection.send(&parts, Effect::Read, limit).await?;
-            reply::bytes(value)
-        })
+        Box::pin(async move { self.get_as(Effect::StaleRead, key, limit).await })
     }
 
     fn get_entry<'a>(
@@ -200,7 +230,7 @@ impl StateDriver for RedisDriver {
             let chunks = chunked("MGET", keys);
             let replies = self
                 .connection
-                .pipeline(&chunks, Effect::Read, limit)
+                .pipeline(&chunks, Effect::StaleRead, limit)
                 .await?;
             let mut values = Vec::with_capacity(keys.len());
             for chunk in replies {
@@ -293,7 +323,7 @@ impl StateDriver for RedisDriver {
     }
 
     fn exists<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, bool> {
-        Box::pin(async move { reply::flag(&self.read(cmd("EXISTS").arg(key), limit).await?) })
+        Box::pin(async move { reply::flag(&self.stale_read(cmd("EXISTS").arg(key), limit).await?) })
     }
 
     fn increment<'a>(&'a self, key: &'a str, delta: i64, limit: Duration) -> DriverResult<'a, i64> {
@@ -320,7 +350,7 @@ impl StateDriver for RedisDriver {
     }
 
     fn ttl<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, TtlState> {
-        Box::pin(async move { reply::ttl(&self.read(cmd("PTTL").arg(key), limit).await?) })
+        Box::pin(async move { reply::ttl(&self.stale_read(cmd("PTTL").arg(key), limit).await?) })
     }
 
     fn scan<'a>(
@@ -341,7 +371,7 @@ impl StateDriver for RedisDriver {
         limit: Duration,
     ) -> DriverResult<'a, (Option<Bytes>, VersionToken)> {
         Box::pin(async move {
-            let value = self.get(key, limit).await?;
+            let value = self.get_as(Effect::Read, key, limit).await?;
             let version = match &value {
                 Some(value) => VersionToken::Content(value.clone()),
                 None => VersionToken::Absent,

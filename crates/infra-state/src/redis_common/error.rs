@@ -19,6 +19,7 @@ impl From<ConnectError> for DriverError {
     fn from(error: ConnectError) -> Self {
         let kind = match error.fault() {
             ConnectFault::Auth => ErrorKind::Auth,
+            ConnectFault::Unsupported => ErrorKind::Unsupported,
             _ => ErrorKind::Unavailable,
         };
         DriverError::new(kind, error.to_string())
@@ -39,6 +40,7 @@ fn kind_of(fault: &RedisFault) -> ErrorKind {
             ErrorKind::Unavailable
         }
         FaultKind::Timeout => ErrorKind::Timeout,
+        FaultKind::Unacknowledged => ErrorKind::Unacknowledged,
         FaultKind::Closed => ErrorKind::Closed,
         FaultKind::WrongType => ErrorKind::WrongType,
         FaultKind::NotAnInteger => ErrorKind::NotAnInteger,

@@ -9,7 +9,7 @@ mod risks;
 mod script;
 mod watch;
 
-pub(crate) use config::connection_options;
+pub(crate) use config::{capabilities, connection_options};
 pub(crate) use monitor::{MARKER, Monitor, Observed};
 pub(crate) use pattern::{SCAN_COUNT, pattern};
 pub(crate) use script::{MAX_STEPS, Part, TRANSACTION, TRANSACTION_SHA1, parts, versions_after};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use infra_core::context::spawn_detached;
 use infra_core::{Class, Classify};
-use infra_redis::{Effect, LinkStatus, LinkWatch, RedisFault, RedisOptions};
+use infra_redis::{Effect, FaultKind, LinkStatus, LinkWatch, RedisFault, RedisOptions};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -219,9 +219,12 @@ impl<C: Observed> Following<C> {
         let marker = format!("{:016x}{:016x}", random::number(), random::number());
         let set = [self.connection.marker_key(), &marker, "NX"];
         let set = self.connection.ask("SET", &set, Effect::Write, LIMIT);
-        let marker = match set.await? {
-            None => self.marker().await?,
-            Some(_) => Some(marker.into()),
+        let marker = match set.await {
+            Ok(Some(_)) => Some(marker.into()),
+            // The primary has it, and that is what the marker is about.
+            Err(fault) if fault.kind() == FaultKind::Unacknowledged => Some(marker.into()),
+            Ok(None) => self.marker().await?,
+            Err(fault) => return Err(fault),
         };
         *lock(&self.found.marker) = marker;
         Ok(())

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Effect, StateStore};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ttl::Ttl;
 
 /// # Several keys
@@ -100,6 +100,26 @@ impl StateStore {
         let call = |limit| shared.driver.get_many(&names, limit);
         let limit = shared.options.bulk_timeout;
         shared.run(OPERATION, None, Effect::Read, limit, call).await
+    }
+
+    /// [`StateStore::get_many_bytes`] that never answers from a replica, at the price of a round
+    /// trip for each key where others do.
+    pub(crate) async fn get_many_latest(
+        &self,
+        keys: &[impl AsRef<str>],
+    ) -> Result<Vec<Option<Bytes>>> {
+        if !self.capabilities().stale_reads {
+            return self.get_many_bytes(keys).await;
+        }
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            values.push(match self.get_entry(key.as_ref()).await {
+                Ok(entry) => entry.map(|entry| entry.value),
+                Err(error) if error.kind() == ErrorKind::WrongType => None,
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(values)
     }
 
     /// Stores several values for ever; of two under one key the later wins. Whether others can

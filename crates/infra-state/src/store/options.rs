@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use infra_core::Secret;
 
-use crate::capabilities::Requirement;
+use crate::capabilities::{Acknowledged, Requirement};
 use crate::codec::Encoding;
 #[cfg(feature = "file")]
 use crate::file::FileOptions;
@@ -135,6 +135,8 @@ pub struct StateOptions {
     pub(crate) connect_timeout: Duration,
     pub(crate) lazy: bool,
     pub(crate) client_name: Option<String>,
+    pub(crate) acknowledge: Option<Acknowledged>,
+    pub(crate) read_from_replicas: bool,
 }
 
 impl StateOptions {
@@ -151,6 +153,8 @@ impl StateOptions {
             connect_timeout: Duration::from_secs(5),
             lazy: false,
             client_name: None,
+            acknowledge: None,
+            read_from_replicas: false,
         }
     }
 
@@ -210,6 +214,32 @@ impl StateOptions {
     #[must_use]
     pub fn lazy(mut self, lazy: bool) -> Self {
         self.lazy = lazy;
+        self
+    }
+
+    /// What a write must have reached before it is acknowledged; on Redis also `ack=` in the URL.
+    /// Default: what the URL says, else what the backend does by itself. A backend that cannot do
+    /// it is an error when the store is made, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported);
+    /// a write that misses the level in time one of
+    /// [`ErrorKind::Unacknowledged`](crate::ErrorKind::Unacknowledged), which says what was reached.
+    ///
+    /// On Redis such writes have connections of their own, and share the confirmations: many
+    /// callers at once cost about as many of them as one.
+    #[must_use]
+    pub fn acknowledge(mut self, level: Acknowledged) -> Self {
+        self.acknowledge = Some(level);
+        self.store = self.store.requires(Requirement::Acknowledged(level));
+        self
+    }
+
+    /// Lets replicas of the Redis server answer `get`, `get_many`, `exists` and `ttl`. What they
+    /// answer may be older than the last write, also one of this process; see
+    /// [`Capabilities::stale_reads`](crate::Capabilities::stale_reads). Where no replica is in touch
+    /// with its primary, that is asked. The replicas are those that the primary names; where their
+    /// names lead nowhere from here, use `read=host:port,host:port` in the URL. Default false.
+    #[must_use]
+    pub fn read_from_replicas(mut self, read: bool) -> Self {
+        self.read_from_replicas = read;
         self
     }
 

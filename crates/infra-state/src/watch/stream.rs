@@ -221,7 +221,7 @@ impl WatchStream {
         let keys = std::mem::take(&mut self.due);
         let store = self.store.clone();
         let values = Box::pin(async move {
-            let values = store.get_many_bytes(&keys).await?;
+            let values = store.get_many_latest(&keys).await?;
             let events = keys
                 .into_iter()
                 .zip(values)
