@@ -103,6 +103,7 @@
 //! - `store`: [`CacheStore`]: `read`, `write`, `warm`, `connect`, `options`; `shared`: what its
 //!   handles and tasks share
 //! - `policy`: [`CachePolicy`]; `freshness`: when a value is fresh, a state machine without a clock
+//! - `coarse`: a clock that is cheap to read, for hits
 //! - `near`: the values in this process; `generations`: whether what was read may be kept
 //! - `flight`: one load for all; `load`: what it does; `backend`: the store and the marks in it
 //! - `invalidation`: `tracking` of the store, `channel`s between processes, `events`
@@ -114,6 +115,7 @@
 //! - `metrics`: the counters as metrics of the `metrics` facade
 
 mod backend;
+mod coarse;
 mod error;
 mod flight;
 mod freshness;

@@ -10,6 +10,7 @@ use infra_state::StateStore;
 use tokio::sync::watch;
 
 use crate::backend::Backend;
+use crate::coarse::Coarse;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Answer, Flights, Found, Waiting};
 use crate::freshness::{Age, Freshness, Times};
@@ -31,6 +32,7 @@ pub(crate) struct Core {
     /// Checks keys, encodes and decodes. With a backend its store, else one that holds nothing.
     pub(crate) codec: StateStore,
     pub(crate) clock: SharedClock,
+    coarse: Coarse,
     pub(crate) random: Random,
     pub(crate) counters: Counters,
     pub(crate) shared_loads: bool,
@@ -78,6 +80,7 @@ impl Core {
             backend: backend.map(|store| Backend::new(store, instance)),
             codec,
             clock: options.clock.clone(),
+            coarse: Coarse::of(&options.clock),
             random,
             counters: Counters::default(),
             shared_loads: options.shared_loads,
@@ -93,8 +96,7 @@ impl Core {
         let Some(entry) = self.near.get(key) else {
             return Look::Unknown(None);
         };
-        let now = self.clock.now();
-        if now < entry.times.calm_until
+        if self.coarse.is_surely_before(entry.times.calm_until)
             && self.near.trusts(&entry)
             && let Slot::Value(value) = entry.slot
         {
@@ -103,11 +105,12 @@ impl Core {
                 Err(_) => Look::Unknown(None),
             };
         }
-        self.look_closer(entry, now)
+        self.look_closer(entry)
     }
 
-    #[cold]
-    fn look_closer<T: Send + Sync + 'static>(&self, entry: Entry, now: MonoTime) -> Look<T> {
+    #[inline(never)]
+    fn look_closer<T: Send + Sync + 'static>(&self, entry: Entry) -> Look<T> {
+        let now = self.clock.now();
         let age = match self.near.trusts(&entry) {
             true => entry.times.age(now, || self.random.unit()),
             false => entry.times.leftover(now),

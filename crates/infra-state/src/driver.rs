@@ -192,7 +192,8 @@ pub trait StateDriver: Send + Sync + 'static {
     }
 
     /// The driver itself, for what only it can do; see
-    /// [`StateStore::driver_as`](crate::StateStore::driver_as). `None` where nobody needs that.
+    /// [`StateStore::driver_as`](crate::StateStore::driver_as). `None` where nobody needs that; a
+    /// layer answers for the driver inside.
     fn as_any(&self) -> Option<&dyn Any> {
         None
     }

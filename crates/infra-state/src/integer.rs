@@ -22,6 +22,19 @@ pub(crate) fn text(number: i64) -> Bytes {
     Bytes::copy_from_slice(itoa::Buffer::new().format(number).as_bytes())
 }
 
+/// [`text`], in the bytes of the former one where nobody else has them and they are as many.
+pub(crate) fn replaced(former: Bytes, number: i64) -> Bytes {
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(number).as_bytes();
+    if former.len() == text.len()
+        && let Ok(mut bytes) = former.try_into_mut()
+    {
+        bytes.copy_from_slice(text);
+        return bytes.freeze();
+    }
+    Bytes::copy_from_slice(text)
+}
+
 /// The integer that these bytes are the decimal text of: no sign but `-`, no leading zeros, no
 /// spaces, as Redis has it.
 fn canonical(bytes: &[u8]) -> Option<i64> {
@@ -62,6 +75,21 @@ mod tests {
             let text = number.to_string();
             assert_eq!(canonical(text.as_bytes()), Some(number));
             assert_eq!(super::text(number), text);
+        }
+    }
+
+    #[test]
+    fn a_replaced_text_leaves_those_alone_who_have_the_former_one() {
+        for (former, number, same) in [(1, 2, true), (9, 10, false), (-5, 55, true)] {
+            let alone = text(former);
+            let place = alone.as_ptr();
+            let replaced = super::replaced(alone, number);
+            assert_eq!(replaced, number.to_string());
+            assert_eq!(replaced.as_ptr() == place, same, "{former} {number}");
+            let shared = text(former);
+            let replaced = super::replaced(shared.clone(), number);
+            assert_eq!(replaced, number.to_string());
+            assert_eq!(shared, former.to_string());
         }
     }
 }

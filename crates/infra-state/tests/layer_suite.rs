@@ -1,35 +1,59 @@
-//! The suite through each layer, through all of them together, and with values in MessagePack.
+//! The suite through each layer and through all of them together, over memory and over a file, and
+//! with values in MessagePack. `infra-tests` runs it over Redis.
 #![cfg(all(
     feature = "resilience",
     feature = "encryption",
     feature = "compression",
     feature = "metrics",
-    feature = "msgpack"
+    feature = "msgpack",
+    feature = "file"
 ))]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+#[path = "support/layers.rs"]
+mod layers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use infra_core::ManualClock;
-use infra_resilience::{CircuitBreaker, Retry};
 use infra_state::conformance::{self, Fixture, Waits};
-use infra_state::layer::{
-    AttemptTimeouts, Compression, EncryptionKey, Faults, Forward, Keyring, Layers, SizeLimits,
+use infra_state::layer::Layers;
+use infra_state::{
+    Encoding, FileDriver, FileDurability, FileOptions, MemoryDriver, MemoryOptions, StateDriver,
+    StateStore, StoreOptions,
 };
-use infra_state::{Encoding, MemoryDriver, MemoryOptions, StateDriver, StateStore, StoreOptions};
 
-const TENANT: &str = "a tenant/with: 100%";
-/// What the tenant's name takes up of a key.
-const TENANT_BYTES: usize = "a tenant%2Fwith%3A 100%25:".len();
+use layers::all;
 
 fn options() -> StoreOptions {
     StoreOptions::new().max_value_bytes(2 * 1024 * 1024)
 }
 
-fn fixture_with(layers: &Layers, options: StoreOptions, clock: ManualClock) -> Fixture {
-    let memory = MemoryOptions::new().clock(clock.shared());
-    let driver: Arc<dyn StateDriver> = Arc::new(MemoryDriver::new(memory));
+fn memory(clock: &ManualClock) -> Arc<dyn StateDriver> {
+    Arc::new(MemoryDriver::new(
+        MemoryOptions::new().clock(clock.shared()),
+    ))
+}
+
+/// A file that is gone as soon as it is closed.
+async fn file(clock: &ManualClock) -> Arc<FileDriver> {
+    let folder = tempfile::tempdir().unwrap();
+    // How long a commit takes is no matter here.
+    let within = Duration::from_millis(200);
+    let options = FileOptions::new()
+        .clock(clock.shared())
+        .durability(FileDurability::Eventual { within });
+    let path = folder.path().join("state.redb");
+    Arc::new(FileDriver::open(path, options).await.unwrap())
+}
+
+fn fixture(
+    driver: &Arc<dyn StateDriver>,
+    layers: &Layers,
+    options: &StoreOptions,
+    clock: ManualClock,
+) -> Fixture {
     let handle = || StateStore::layered(driver.clone(), layers, options.clone()).unwrap();
     Fixture::new(handle(), handle()).wait_with(move |time| {
         clock.advance(time);
@@ -37,106 +61,83 @@ fn fixture_with(layers: &Layers, options: StoreOptions, clock: ManualClock) -> F
     })
 }
 
-fn fixture(layers: Layers) -> Fixture {
-    fixture_with(&layers, options(), ManualClock::new())
+async fn over_memory(layers: Layers, taken: usize) -> Fixture {
+    let clock = ManualClock::new();
+    fixture(&memory(&clock), &layers, &options(), clock).namespace_bytes(taken)
 }
 
-fn limits() -> SizeLimits {
-    SizeLimits::new()
-        .value_bytes(1024 * 1024 + 100)
-        .key_bytes(1000)
-        .bulk_keys(4_000)
-        .bulk_bytes(4 * 1024 * 1024)
+async fn over_file(layers: Layers, taken: usize) -> Fixture {
+    let clock = ManualClock::new();
+    let driver: Arc<dyn StateDriver> = file(&clock).await;
+    fixture(&driver, &layers, &options(), clock).namespace_bytes(taken)
 }
 
-fn retry() -> Retry {
-    Retry::constant(Duration::from_millis(1))
-        .max_attempts(10)
-        .build()
-        .unwrap()
-}
-
-fn keys() -> Keyring {
-    let old = EncryptionKey::new([2; 32]);
-    Keyring::new("2026-11", EncryptionKey::new([1; 32]))
-        .and_then(|ring| ring.and_old("2025", old))
-        .unwrap()
-}
-
-fn breaker() -> CircuitBreaker {
-    CircuitBreaker::builder("state").build().unwrap()
-}
-
-/// Fails often enough that nothing would pass without repetition.
-fn all() -> Layers {
-    Layers::new()
-        .size_limits(limits())
-        .tenant(TENANT)
-        .tracing()
-        .metrics()
-        .custom("nothing", |inner| Arc::new(Nothing(inner)))
-        .retry(&retry())
-        .breaker(breaker())
-        .timeout(AttemptTimeouts::new(Duration::from_secs(5)))
-        .compression(Compression::above(64))
-        .encryption(keys())
-        .faults(Faults::seeded(42).fail_before(0.02))
-}
-
-/// Changes nothing.
-struct Nothing(Arc<dyn StateDriver>);
-
-impl Forward for Nothing {
-    fn inner(&self) -> &dyn StateDriver {
-        &*self.0
+mod on_memory {
+    crate::layers::layer_suites! { crate::over_memory =>
+        size_limits tenant tracing_and_metrics custom retry_breaker_and_timeout compression
+        encryption faults all_together
     }
 }
 
-macro_rules! suites {
-    ($($name:ident: $fixture:expr;)*) => {$(
-        mod $name {
-            use super::*;
-
-            async fn fixture() -> Fixture {
-                $fixture
-            }
-
-            infra_state::conformance_tests!(fixture);
-        }
-    )*};
+/// Those that do other things where an answer takes its time.
+mod on_file {
+    crate::layers::layer_suites! { crate::over_file =>
+        retry_breaker_and_timeout encryption all_together_on_disk_or_network
+    }
 }
 
-suites! {
-    size_limits: super::fixture(Layers::new().size_limits(limits())).namespace_bytes(24);
-    tenant: super::fixture(Layers::new().tenant(TENANT)).namespace_bytes(TENANT_BYTES);
-    tracing_and_metrics: super::fixture(Layers::new().tracing().metrics());
-    custom: super::fixture(Layers::new().custom("nothing", |inner| Arc::new(Nothing(inner))));
-    retry_breaker_and_timeout: super::fixture(
-        Layers::new()
-            .retry(&super::retry())
-            .breaker(super::breaker())
-            .timeout(AttemptTimeouts::new(Duration::from_secs(5))),
-    );
-    compression: super::fixture(Layers::new().compression(Compression::above(64)));
-    encryption: super::fixture(Layers::new().encryption(keys()));
-    faults: super::fixture(Layers::new().faults(
-        Faults::seeded(1).latency(0.001, Duration::ZERO..=Duration::from_millis(1)),
-    ));
-    all_together: super::fixture(all()).namespace_bytes(TENANT_BYTES);
-    messagepack: fixture_with(
-        &Layers::new(),
-        options().encoding(Encoding::MessagePack),
-        ManualClock::new(),
-    );
+mod messagepack {
+    use super::*;
+
+    async fn fixture() -> Fixture {
+        let clock = ManualClock::new();
+        let options = options().encoding(Encoding::MessagePack);
+        super::fixture(&memory(&clock), &Layers::new(), &options, clock)
+    }
+
+    infra_state::conformance_tests!(fixture);
 }
 
 #[test]
 fn s65_all_layers_answer_like_none() {
     let clock = ManualClock::new();
-    let layered = fixture_with(&all(), options(), clock.clone());
-    let plain = fixture_with(&Layers::new(), options(), clock);
+    let layered = fixture(&memory(&clock), &all(0.02), &options(), clock.clone());
+    let plain = fixture(&memory(&clock), &Layers::new(), &options(), clock);
     conformance::run(
         async || layered,
         |left| async { conformance::same_answers(left, plain, Waits::Shared).await },
     );
+}
+
+#[tokio::test]
+async fn every_layer_lends_the_driver_below() {
+    let clock = ManualClock::new();
+    let driver = file(&clock).await;
+    let below: Arc<dyn StateDriver> = driver.clone();
+    let is_ours = |store: &StateStore| {
+        let lent = store.driver_as::<FileDriver>();
+        lent.is_some_and(|lent| std::ptr::eq(lent, &*driver))
+    };
+    let store = StateStore::layered(below.clone(), &all(0.02), options()).unwrap();
+    assert!(is_ours(&store) && is_ours(&store.namespaced("a")));
+    assert!(store.driver_as::<MemoryDriver>().is_none());
+    // What only files can do goes past the layers: the copy holds what is stored, not what was set.
+    store.set("secret", "canary").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.redb");
+    let limit = Duration::from_secs(60);
+    let lent = store.driver_as::<FileDriver>().unwrap();
+    lent.backup(&copy, limit).await.unwrap();
+    let copied = FileDriver::open(&copy, FileOptions::new()).await.unwrap();
+    let copied: Arc<dyn StateDriver> = Arc::new(copied);
+    let plain = StateStore::from_driver(copied.clone(), options());
+    assert_eq!(plain.scan("").collect().await.unwrap().len(), 1);
+    assert!(plain.get::<String>("secret").await.unwrap().is_none());
+    let store = StateStore::layered(copied, &all(0.02), options()).unwrap();
+    let found = store.get::<String>("secret").await.unwrap();
+    assert_eq!(found.as_deref(), Some("canary"));
+
+    let store = StateStore::layered(memory(&clock), &all(0.02), options()).unwrap();
+    assert!(store.driver_as::<MemoryDriver>().is_some());
+    assert!(store.driver_as::<FileDriver>().is_none());
 }

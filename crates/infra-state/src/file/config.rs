@@ -34,8 +34,9 @@ pub enum FileDurability {
     Immediate,
     /// At once. What was acknowledged is durable `within` this time, in the order in which it was
     /// written, so that kill -9 or a power cut takes back at most the writes of that long; a
-    /// commit that is slow or fails makes it longer. A clean close loses nothing. Space is used
-    /// again only after the next durable commit, so the file grows by what is written until then.
+    /// commit that is slow or fails makes it longer. A clean close loses nothing. It is durable
+    /// sooner when a quarter of the file was overwritten, and at least 1 MiB: space is used again
+    /// only after that, and the file would grow.
     Eventual {
         /// At least 1 ms.
         within: Duration,

@@ -6,6 +6,7 @@
 //! | `infra_state_long_values` | the key's text | the value, where the row says so |
 //! | `infra_state_meta` | `format` | version of this layout, 4 bytes |
 //! | `infra_state_meta` | `origin` | a random number of this file, 8 bytes |
+//! | `infra_state_meta` | `probe` | nothing of use, while it is tried whether there is room |
 //! | `infra_state_meta` | `progress` | last revision, last time seen, first free revision (8 bytes each) |
 //!
 //! Version 1 had one table, `infra_state_values`, and neither origin nor the last number.
@@ -40,6 +41,8 @@ pub(super) const META: Rows = TableDefinition::new("infra_state_meta");
 pub(super) const FORMAT: &[u8] = b"format";
 pub(super) const ORIGIN: &[u8] = b"origin";
 pub(super) const PROGRESS: &[u8] = b"progress";
+/// There while it is tried whether the disk has room; means nothing.
+const PROBE: &[u8] = b"probe";
 pub(super) const FORMAT_VERSION: u32 = 2;
 
 /// Pages that the database keeps; values are in the view anyway, unless they had to leave it.
@@ -211,6 +214,25 @@ impl Engine {
             Ok(())
         };
         self.transact(path, durable, write)
+    }
+
+    /// Writes so much to nothing's use, and takes it back: both durable, with all before.
+    pub(super) fn probe(
+        &self,
+        path: &Path,
+        progress: Progress,
+        bytes: usize,
+    ) -> Result<(), CommitFailed> {
+        self.transact(path, true, |transaction| {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(PROBE, &vec![0x5A; bytes][..])?;
+            meta.insert(PROGRESS, &progress.row()[..])?;
+            Ok(())
+        })?;
+        self.transact(path, true, |transaction| {
+            transaction.open_table(META)?.remove(PROBE).map(|_| ())?;
+            Ok(())
+        })
     }
 
     fn transact(

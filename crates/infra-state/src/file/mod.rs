@@ -26,6 +26,7 @@ mod recovery;
 mod residency;
 mod row;
 mod snapshot;
+mod space;
 mod storage;
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use infra_core::Outcome;
 use tracing::{error, info, warn};
 
-use super::engine::{CommitFailed, Engine, OpenFailed};
+use super::batch::Op;
+use super::engine::{CommitFailed, Engine, OpenFailed, Progress};
 use super::error::{FileError, FileFault};
 use super::load::Loaded;
+use super::queue::Request;
 use super::writer::{Evaluated, State, Writer};
 use crate::driver::DriverError;
 
@@ -31,6 +33,35 @@ impl Writer {
                 error, retry_at, ..
             } if Instant::now() < *retry_at => Err(error.clone()),
             State::Failed { .. } => self.reopen().map(|_| ()),
+        }
+    }
+
+    /// After the disk was full: whoever asks whether the store is well waits until as much as there
+    /// was no room for could be written. Others try for themselves.
+    pub(super) fn check_room(&mut self, requests: &[Request]) -> Result<(), FileError> {
+        let asked = requests
+            .iter()
+            .any(|request| matches!(request.op, Op::Ping));
+        let (true, Some(bytes), State::Open(engine)) = (asked, self.space.to_probe(), &self.state)
+        else {
+            return Ok(());
+        };
+        let progress = Progress {
+            revision: self.revision,
+            time: self.shared.time.now(),
+            reserved: self.reserved,
+        };
+        match engine.probe(self.disk.path(), progress, bytes as usize) {
+            Ok(()) => {
+                self.space.committed(bytes, Some(0));
+                self.flush_at = None;
+                Ok(())
+            }
+            Err(failed) => {
+                let error = failed.error.clone();
+                self.failed(Vec::new(), failed, self.revision);
+                Err(error)
+            }
         }
     }
 

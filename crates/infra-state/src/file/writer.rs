@@ -22,6 +22,7 @@ use super::readers::Readers;
 use super::recovery::FIRST_BACKOFF;
 use super::residency::Residency;
 use super::snapshot::Snapshot;
+use super::space::{self, Space};
 use super::time::Time;
 use super::view::{Changes, Entry, NEVER, Value, View};
 use crate::driver::DriverError;
@@ -55,10 +56,11 @@ pub(super) struct Writer {
     residency: Residency,
     pub(super) revision: u64,
     /// Up to here revisions may be given away without a durable commit.
-    reserved: u64,
+    pub(super) reserved: u64,
     sweep_at: Instant,
     /// When what was acknowledged before it was durable has to be.
     pub(super) flush_at: Option<Instant>,
+    pub(super) space: Space,
     pub(super) backoff: Duration,
 }
 
@@ -110,6 +112,7 @@ impl Writer {
             reserved: 0,
             sweep_at: Instant::now(),
             flush_at: None,
+            space: Space::default(),
             backoff: FIRST_BACKOFF,
             options,
         };
@@ -152,7 +155,7 @@ impl Writer {
     fn work(&mut self, requests: Vec<Request>) {
         let claimed = |request: &Request| !request.answer.is_closed() && request.claim.take();
         let requests: Vec<Request> = requests.into_iter().filter(claimed).collect();
-        if let Err(error) = self.ready() {
+        if let Err(error) = self.ready().and_then(|()| self.check_room(&requests)) {
             let error = DriverError::from(error).with_retry_after(self.backoff);
             return refuse(requests, &error);
         }
@@ -182,7 +185,8 @@ impl Writer {
 
     /// Commits, publishes and answers.
     fn finish(&mut self, evaluated: Vec<Evaluated>, changes: Changes, revision: u64, time: u64) {
-        let due = self.flush_at.is_some_and(|at| Instant::now() >= at);
+        let bytes = space::needed(&changes);
+        let due = self.flush_at.is_some_and(|at| Instant::now() >= at) || self.space.is_due(bytes);
         if changes.is_empty() && !due {
             return answer(evaluated);
         }
@@ -203,17 +207,20 @@ impl Writer {
         };
         match engine.commit(self.disk.path(), &changes, self.revision, progress, durable) {
             Ok(()) => {
-                self.committed(durable);
+                self.committed(durable, bytes);
                 let since = std::mem::replace(&mut self.revision, revision);
                 self.reserved = reserved;
                 self.publish(changes, since);
                 answer(evaluated);
             }
-            Err(failed) => self.failed(evaluated, failed, revision),
+            Err(failed) => {
+                self.space.failed(bytes, &failed.error);
+                self.failed(evaluated, failed, revision);
+            }
         }
     }
 
-    fn committed(&mut self, durable: bool) {
+    fn committed(&mut self, durable: bool, bytes: u64) {
         self.backoff = FIRST_BACKOFF;
         match self.options.durability {
             FileDurability::Eventual { within } if !durable => {
@@ -221,6 +228,10 @@ impl Writer {
             }
             _ => self.flush_at = None,
         }
+        // Only asked for where commits are rarely durable.
+        let eventual = self.options.durability != FileDurability::Immediate;
+        let len = (durable && eventual).then(|| self.disk.len().unwrap_or(0));
+        self.space.committed(bytes, len.or(durable.then_some(0)));
     }
 
     /// Makes a commit visible, tells those who watch, and makes memory small enough again.

@@ -1,5 +1,6 @@
 //! Layers that do the same around every call: tracing, metrics, timeout, retry, breaker, faults.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +85,10 @@ impl<A: Around> StateDriver for Surrounded<A> {
 
     fn risks(&self) -> Vec<String> {
         self.inner.risks()
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        self.inner.as_any()
     }
 
     each_call!(surround);

@@ -1,5 +1,6 @@
 //! A driver in front of another that changes some calls and passes on the rest.
 
+use std::any::Any;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -100,6 +101,11 @@ pub trait Forward: Send + Sync + 'static {
         self.inner().risks()
     }
 
+    /// As [`StateDriver::as_any`]: the driver below all layers, unless replaced.
+    fn as_any(&self) -> Option<&dyn Any> {
+        self.inner().as_any()
+    }
+
     each_call!(pass_on);
 
     /// As [`StateDriver::close`]; passed on unless replaced.
@@ -131,6 +137,10 @@ impl<T: Forward> StateDriver for T {
 
     fn risks(&self) -> Vec<String> {
         Forward::risks(self)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Forward::as_any(self)
     }
 
     each_call!(as_driver);

@@ -8,6 +8,7 @@ mod config;
 mod shard;
 mod transact;
 
+use std::any::Any;
 use std::future::ready;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::DefaultHashBuilder;
-use infra_core::{BoxFuture, SharedClock, context};
+use infra_core::{BoxFuture, MonoTime, SharedClock, context};
 
 use crate::capabilities::{Capabilities, Versions};
 use crate::driver::{
@@ -29,11 +30,11 @@ use crate::version::VersionToken;
 use crate::watch::{WatchFeed, WatchHub};
 
 pub use config::MemoryOptions;
-use shard::Shard;
+use shard::{Shard, Swept};
 
 const SHARDS: usize = 64;
-/// Expired values removed under one lock by the background task.
-const SWEEP_BATCH: usize = 500;
+/// The background task does not come back sooner, however close the next expiry is.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_TRANSACTION_OPS: usize = 10_000;
 
 /// The driver behind [`StateStore::memory`](crate::StateStore::memory).
@@ -130,6 +131,20 @@ impl Map {
         }
     }
 
+    /// Removes some expired values; true when there may be more, else `next` is the first expiry
+    /// so far.
+    fn sweep(&self, shard: usize, swept: &mut Swept, next: &mut MonoTime) -> bool {
+        let mut locked = self.lock(shard);
+        let more = locked.sweep_into(swept, &*self.clock);
+        if !more {
+            *next = locked.first_expiry().map_or(*next, |at| at.min(*next));
+        }
+        drop(locked);
+        swept.give_back();
+        self.report_expired(shard);
+        more
+    }
+
     /// Reports expired values of a shard, and forgets about it when nobody watches any more.
     fn report_expired(&self, shard: usize) {
         let mut locked = self.lock(shard);
@@ -201,21 +216,25 @@ impl Locked<'_> {
     }
 }
 
+/// Comes back when something expires that was there the last time, else after the interval.
 async fn sweep_for_ever(map: Weak<Map>, options: MemoryOptions) {
+    let mut pause = options.sweep_interval;
+    let mut swept = Swept::new();
     loop {
-        options.clock.sleep(options.sweep_interval).await;
+        options.clock.sleep(pause).await;
+        let mut next = MonoTime::NEVER;
         for shard in 0..SHARDS {
             loop {
                 let Some(map) = map.upgrade() else { return };
-                let more = map.lock(shard).sweep(SWEEP_BATCH, &*map.clock);
-                map.report_expired(shard);
-                if !more {
+                if !map.sweep(shard, &mut swept, &mut next) {
                     break;
                 }
                 drop(map);
                 tokio::task::yield_now().await;
             }
         }
+        let until = next.since(options.clock.now());
+        pause = until.clamp(SHORTEST_PAUSE, options.sweep_interval);
     }
 }
 
@@ -408,6 +427,10 @@ impl StateDriver for MemoryDriver {
             self.map.lock(shard).watch(true);
         }
         Box::pin(ready(Ok(feed)))
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn ping(&self, _: Duration) -> DriverResult<'_, ()> {

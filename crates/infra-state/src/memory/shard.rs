@@ -27,6 +27,32 @@ pub(crate) struct Shard {
     expired: Vec<Box<str>>,
 }
 
+/// What is left of an expired value: giving it back takes time.
+type Leftover = (Option<Box<str>>, Bytes);
+
+/// What one sweep of many works on; made once.
+pub(crate) struct Swept {
+    due: Vec<(MonoTime, u64)>,
+    left: Vec<Leftover>,
+}
+
+impl Swept {
+    /// Expired values removed under one lock: few, so that nobody waits long.
+    const MOST: usize = 64;
+
+    pub(crate) fn new() -> Self {
+        Swept {
+            due: Vec::with_capacity(Swept::MOST),
+            left: Vec::with_capacity(Swept::MOST),
+        }
+    }
+
+    /// Gives back what was removed.
+    pub(crate) fn give_back(&mut self) {
+        self.left.clear();
+    }
+}
+
 struct Entry {
     hash: u64,
     key: Box<str>,
@@ -141,7 +167,7 @@ impl Shard {
             return Ok(delta);
         };
         let after = integer::add(&entry.value, delta)?;
-        entry.value = integer::text(after);
+        entry.value = integer::replaced(std::mem::take(&mut entry.value), after);
         entry.revision = revision;
         Ok(after)
     }
@@ -196,31 +222,62 @@ impl Shard {
             .collect()
     }
 
+    /// When the first of the values here expires.
+    pub(crate) fn first_expiry(&self) -> Option<MonoTime> {
+        self.expiries.first().map(|(at, _)| *at)
+    }
+
     /// Removes up to `limit` expired values; true when there may be more.
-    pub(crate) fn sweep(&mut self, limit: usize, clock: &dyn Clock) -> bool {
+    fn sweep(&mut self, limit: usize, clock: &dyn Clock) -> bool {
         if self.expiries.is_empty() {
             return false;
         }
         let now = clock.now();
         for _ in 0..limit {
-            match self.expiries.first() {
-                Some((at, _)) if *at <= now => {}
-                _ => return false,
-            }
-            let Some((at, hash)) = self.expiries.pop_first() else {
+            let Some((at, hash)) = self.next_due(now) else {
                 return false;
             };
-            let found = self
-                .table
-                .find_entry(hash, |entry| entry.expires == at && entry.hash == hash);
-            if let Ok(found) = found {
-                let (entry, _) = found.remove();
-                if self.watched {
-                    self.expired.push(entry.key);
-                }
-            }
+            self.take_expired_entry(at, hash);
         }
         true
+    }
+
+    /// The same for many, leaving what has to be given back to the caller, who holds no lock then.
+    /// One step for all after the other: what is far apart in memory is fetched together.
+    pub(crate) fn sweep_into(&mut self, swept: &mut Swept, clock: &dyn Clock) -> bool {
+        if self.expiries.is_empty() {
+            return false;
+        }
+        let now = clock.now();
+        let due = std::iter::from_fn(|| self.next_due(now));
+        swept.due.extend(due.take(Swept::MOST));
+        for (at, hash) in &swept.due {
+            let taken = self.take_expired_entry(*at, *hash);
+            swept.left.extend(taken);
+        }
+        let more = swept.due.len() == Swept::MOST;
+        swept.due.clear();
+        more
+    }
+
+    fn next_due(&mut self, now: MonoTime) -> Option<(MonoTime, u64)> {
+        match self.expiries.first() {
+            Some((at, _)) if *at <= now => self.expiries.pop_first(),
+            _ => None,
+        }
+    }
+
+    /// Takes out what expires then, and notes it for those who watch.
+    fn take_expired_entry(&mut self, at: MonoTime, hash: u64) -> Option<Leftover> {
+        let found = self
+            .table
+            .find_entry(hash, |entry| entry.expires == at && entry.hash == hash);
+        let (entry, _) = found.ok()?.remove();
+        if !self.watched {
+            return Some((Some(entry.key), entry.value));
+        }
+        self.expired.push(entry.key);
+        Some((None, entry.value))
     }
 
     /// Values held, expired ones included.

@@ -165,8 +165,8 @@ impl StateStore {
         &self.shared.options
     }
 
-    /// The driver below, where it is a `D` and no layer stands in front of it: the way to what
-    /// only one backend can do, such as `FileDriver::backup`. Not portable.
+    /// The driver below all layers, where it is a `D`: the way to what only one backend can do,
+    /// such as `FileDriver::backup`. What is done on it passes no layer. Not portable.
     pub fn driver_as<D: StateDriver>(&self) -> Option<&D> {
         self.shared.driver.as_any()?.downcast_ref()
     }

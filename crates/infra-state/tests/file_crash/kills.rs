@@ -1,29 +1,18 @@
-//! Real processes killed with SIGKILL while they write.
-//!
-//! The test starts this very binary as its child, which then is a writer (see
-//! [`child_writes_until_it_is_killed`]). `INFRA_TEST_KILLS` sets how often it is killed.
-#![cfg(all(feature = "file", unix))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    missing_docs
-)]
+//! Nothing acknowledged is lost by kill -9. `INFRA_TEST_KILLS` sets how often the writer is killed.
 
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use infra_core::{Classify, Outcome, context};
+use infra_core::context;
 use infra_state::{Error, ErrorKind, FileOptions, StateOptions, StateStore, create_state_store};
 use tempfile::TempDir;
+
+use crate::child::{self, Writer};
 
 const WRITERS: usize = 16;
 /// 200 by `cargo xtask crash-file`.
@@ -34,10 +23,8 @@ const MEMORY: usize = 120_000;
 const ROOMY: usize = 1 << 30;
 /// Of the value that each writer replaces again and again.
 const LONG: usize = 5_000;
-/// Set for the child: the file to write.
-const CHILD: &str = "INFRA_TEST_STATE_FILE";
-/// Set for a child that writes until the file may not grow any more.
-const LIMITED: &str = "INFRA_TEST_LIMITED_FILE";
+/// What is started as the child.
+const CHILD: &str = "kills::child_writes_until_it_is_killed";
 /// Set for a child that fills the file with so many keys.
 const FILL: &str = "INFRA_TEST_FILL_KEYS";
 
@@ -50,87 +37,20 @@ async fn open_within(path: &Path, memory: usize) -> Result<StateStore, Error> {
     create_state_store("file", StateOptions::new().path(path).file(options)).await
 }
 
-/// A writer process that is killed when dropped.
-struct Writer {
-    child: Child,
-    acknowledged: mpsc::Receiver<String>,
-}
-
-impl Writer {
-    fn start(path: &Path, fill: Option<usize>) -> Writer {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command
-            .args(["--exact", "child_writes_until_it_is_killed", "--nocapture"])
-            .env(CHILD, path);
-        if let Some(keys) = fill {
-            command.env(FILL, keys.to_string());
-        }
-        Writer::spawn(command)
-    }
-
-    fn spawn(mut command: Command) -> Writer {
-        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = command.spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let (send, acknowledged) = mpsc::channel();
-        thread::spawn(move || {
-            let mut line = String::new();
-            // A line without its end was cut off by the kill.
-            while output.read_line(&mut line).is_ok() && line.ends_with('\n') {
-                let _ = send.send(line.trim_end().to_owned());
-                line.clear();
-            }
-        });
-        Writer {
-            child,
-            acknowledged,
-        }
-    }
-
-    /// Waits for a line that begins so.
-    fn wait_for(&self, start: &str) -> String {
-        let limit = Duration::from_secs(120);
-        loop {
-            let line = self.acknowledged.recv_timeout(limit).unwrap();
-            if line.starts_with(start) {
-                return line;
-            }
-        }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// What it had been told is stored, all of it.
-    fn acknowledged(&self) -> Vec<String> {
-        self.acknowledged.iter().collect()
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn writing(path: &Path) -> Writer {
+    Writer::start(CHILD, path.as_ref())
 }
 
 /// Not a test of its own: what the others start as their child. Each of its writers counts upwards
 /// and prints every number once it is stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_writes_until_it_is_killed() {
-    let Some(path) = env::var_os(CHILD).map(PathBuf::from) else {
-        return;
-    };
+    let Some(path) = child::file() else { return };
     if let Ok(keys) = env::var(FILL) {
         let store = open_within(&path, ROOMY).await.unwrap();
         return fill(&store, keys.parse().unwrap()).await;
     }
     let store = open(&path).await.unwrap();
-    if env::var_os(LIMITED).is_some() {
-        return write_until_full(&store).await;
-    }
     println!("open");
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| context::spawn(write_for_ever(store.clone(), writer)))
@@ -138,26 +58,6 @@ async fn child_writes_until_it_is_killed() {
     for writer in writers {
         writer.await.unwrap();
     }
-}
-
-/// Says how many values were acknowledged before the first one that was refused.
-async fn write_until_full(store: &StateStore) {
-    let value = "v".repeat(10_000);
-    let mut n = 0;
-    let error = loop {
-        match store.set(&format!("full:{n}"), &value).await {
-            Ok(()) => n += 1,
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(error.kind(), ErrorKind::Capacity, "{error}");
-    assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
-    for n in 0..n {
-        let found = store.get::<String>(&format!("full:{n}")).await.unwrap();
-        assert!(found.as_ref() == Some(&value), "{n}");
-    }
-    println!("full {n} {error}");
-    std::future::pending().await
 }
 
 async fn fill(store: &StateStore, keys: usize) {
@@ -172,6 +72,8 @@ async fn fill(store: &StateStore, keys: usize) {
 async fn write_for_ever(store: StateStore, writer: usize) {
     let mine = store.namespaced(&format!("w{writer}"));
     let mut n = mine.get::<i64>("last").await.unwrap().unwrap_or(-1);
+    // What the run before did not get to: without it every kill would leave a value behind.
+    remove(&mine, writer, n - 20).await;
     loop {
         n += 1;
         // Several keys in one step: their numbers must never differ.
@@ -184,10 +86,14 @@ async fn write_for_ever(store: StateStore, writer: usize) {
         println!("sum {writer} {n}");
         transact(&store, &mine, writer, n).await;
         println!("cas {writer} {n}");
-        if n > 20 {
-            mine.delete(&format!("n{}", n - 20)).await.unwrap();
-            println!("del {writer} {}", n - 20);
-        }
+        remove(&mine, writer, n - 20).await;
+    }
+}
+
+async fn remove(mine: &StateStore, writer: usize, n: i64) {
+    if n > 0 {
+        mine.delete(&format!("n{n}")).await.unwrap();
+        println!("del {writer} {n}");
     }
 }
 
@@ -255,7 +161,8 @@ impl Expected {
         }
         for told in &mut self.writers {
             told.in_flight += 1;
-            told.removing.extend(told.last.map(|last| last - 20));
+            let last = told.last.unwrap_or(-1);
+            (told.removing).extend((0..=told.in_flight).map(|more| last + more - 20));
         }
         self.in_flight += WRITERS as u64;
     }
@@ -358,14 +265,14 @@ async fn f01_f02_nothing_acknowledged_is_lost_by_kill_9_at_any_moment() {
     let mut expected = Expected::default();
     let mut told = 0;
     for kill in 0..kills {
-        let mut writer = Writer::start(&path, None);
+        let mut writer = writing(&path);
         // Every third is killed while it opens, which after a kill means while it verifies.
         if kill % 3 != 2 {
             writer.wait_for("open");
         }
         thread::sleep(moment(kill));
         writer.kill();
-        let lines = writer.acknowledged();
+        let lines = writer.rest();
         told += lines.len();
         expected.add(&lines);
         if kill % 3 == 1 {
@@ -390,40 +297,11 @@ async fn f01_f02_nothing_acknowledged_is_lost_by_kill_9_at_any_moment() {
     );
 }
 
-/// The system itself refuses to let the file grow, as it does when the disk is full.
-#[tokio::test]
-async fn f06_file_that_may_not_grow_keeps_all_it_has_and_says_why() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("state.redb");
-    let mut command = Command::new("sh");
-    // 4 MiB in blocks of 512 bytes; without the trap the first write beyond it would be fatal.
-    let limited = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\"";
-    command
-        .args(["-c", limited])
-        .arg(env::current_exe().unwrap());
-    command.args(["--exact", "child_writes_until_it_is_killed", "--nocapture"]);
-    command.env(CHILD, &path).env(LIMITED, "1");
-    let mut writer = Writer::spawn(command);
-    let line = writer.wait_for("full");
-    writer.kill();
-    let told: usize = line.split(' ').nth(1).unwrap().parse().unwrap();
-    assert!(told > 50, "{line}");
-    for word in ["disk is full", path.to_str().unwrap()] {
-        assert!(line.contains(word), "{line}");
-    }
-    let store = open(&path).await.unwrap();
-    for n in 0..told {
-        let found = store.get::<String>(&format!("full:{n}")).await.unwrap();
-        assert_eq!(found.map(|text| text.len()), Some(10_000), "{n}");
-    }
-    store.set("later", &1).await.unwrap();
-}
-
 #[tokio::test]
 async fn f08_other_process_is_refused_until_the_first_is_killed() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("state.redb");
-    let mut writer = Writer::start(&path, None);
+    let mut writer = writing(&path);
     writer.wait_for("ack 0");
     for _ in 0..3 {
         let asked = Instant::now();
@@ -448,7 +326,9 @@ async fn f10_reopens_soon_after_kill_9_with_many_keys() {
     let keys = env::var("INFRA_TEST_KEYS").map_or(50_000, |keys| keys.parse().unwrap());
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("state.redb");
-    let mut writer = Writer::start(&path, Some(keys));
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.env(FILL, keys.to_string());
+    let mut writer = Writer::spawn(command, CHILD, path.as_ref());
     writer.wait_for("filled");
     writer.kill();
     let asked = Instant::now();
