@@ -45,7 +45,8 @@ Tasks of the workspace: cargo xtask <task>
       --server valkey     Valkey as a child process, installed under target/ when missing
       --bin PATH          this server program as a child process
   crash-file              kills writers of a state file 200 times, opens a million keys after a kill,
-                          overwrites 10 million; takes minutes, and is no part of `ci`
+                          fills a disk, overwrites 10 million values; every test prints its figures;
+                          takes minutes, and is no part of `ci`
   image redis|valkey      builds a container image of the installed server program
   bench                   runs the benchmarks and writes BENCHMARKS.md
   fuzz [SECONDS]          every fuzz target for so long (40 unless given), with a nightly

@@ -70,13 +70,18 @@ pub(crate) fn crash_file(report: &mut Report) {
         command.args(["--", "--nocapture", "--test-threads=1"]);
         shell::run(command.envs(variables.iter().copied()))
     };
-    report.step("200 kills, and a million keys after one", |_| {
+    // What each did stands in its own words in the output above the summary.
+    report.step("200 kills, a million keys after one, full disks", |_| {
         let full = [("INFRA_TEST_KILLS", "200"), ("INFRA_TEST_KEYS", "1000000")];
         run(&["--test", "file_crash"], &full)
     });
-    report.step("10 million overwrites", |_| {
+    report.step("10 million overwrites, each commit durable", |_| {
         let full = [("INFRA_TEST_OVERWRITES", "10000000")];
-        run(&["--test", "file", "f13"], &full)
+        run(&["--test", "file", "f13_file"], &full)
+    });
+    report.step("4 times a million overwrites, eventually durable", |_| {
+        let full = [("INFRA_TEST_OVERWRITES", "1000000")];
+        run(&["--test", "file", "f13_eventual"], &full)
     });
 }
 
