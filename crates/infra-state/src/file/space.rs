@@ -8,7 +8,10 @@ const PAGE: u64 = 4096;
 const SHARE: u64 = 4;
 /// However small the file is.
 const LEAST: u64 = 1 << 20;
-/// More is not asked for to find out whether there is room again.
+/// Less says nothing about whether there is room again: a file has some pages to spare that come
+/// and go.
+const SMALLEST_PROBE: u64 = 256 << 10;
+/// More is not asked for.
 const LARGEST_PROBE: u64 = 1 << 20;
 
 #[derive(Debug, Default)]
@@ -56,7 +59,7 @@ impl Space {
     pub(super) fn failed(&mut self, bytes: u64, error: &FileError) {
         if error.fault() == FileFault::StorageFull {
             let most = self.refused.unwrap_or(1).max(bytes);
-            self.refused = Some(most.min(LARGEST_PROBE));
+            self.refused = Some(most.clamp(SMALLEST_PROBE, LARGEST_PROBE));
         }
     }
 

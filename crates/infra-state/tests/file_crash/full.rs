@@ -98,6 +98,8 @@ async fn fill_the_disk(path: &Path, durability: FileDurability) {
     assert!(error.to_string().contains("disk is full"), "{error}");
     assert!(told > 50, "{told}");
     println!("{durability:?}: full after {told} values: {error}");
+    // Though the file could be opened again, and something small might fit in.
+    assert_eq!(store.check().await.status, HealthStatus::Down);
     // What was acknowledged before it was durable may be taken back; what is left is the beginning.
     let kept = store.scan("full:").collect().await.unwrap().len();
     match durability {
@@ -109,9 +111,8 @@ async fn fill_the_disk(path: &Path, durability: FileDurability) {
     }
     for _ in 0..3 {
         is_whole(&store, kept).await;
-        // Though the file could be opened again, and something small might fit in.
         assert_eq!(store.check().await.status, HealthStatus::Down);
-        let refused = store.set("more", &value(0)).await.unwrap_err();
+        let refused = store.set("more", &value(0).repeat(60)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Capacity, "{refused}");
         assert_eq!(refused.outcome(), Outcome::NotApplied, "{refused}");
     }
