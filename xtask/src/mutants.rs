@@ -36,7 +36,10 @@ const CORES: [Core; 24] = [
     ("budget.rs", &["retry", "models", "tower"]),
     ("hedge.rs", &["timeout_hedge_fallback", "c04"]),
     ("turnstile/mod.rs", &["bulkhead", "limiter"]),
-    ("turnstile/taking.rs", &["bulkhead", "limiter", "dropped"]),
+    (
+        "turnstile/taking.rs",
+        &["bulkhead", "dropped", "limiter", "waits"],
+    ),
     ("bulkhead/places.rs", &["bulkhead"]),
     ("bulkhead/mod.rs", &["bulkhead", "c04"]),
     ("priority.rs", &["bulkhead"]),

@@ -383,6 +383,20 @@ mod tests {
     }
 
     #[test]
+    fn the_only_one_that_may_go_is_found_although_it_was_used_and_comes_last() {
+        let keyed = keyed(4);
+        for key in ["a", "b", "c"] {
+            keyed.get(key, |_| Value(1, false));
+        }
+        for _ in 0..2 {
+            number(&keyed, "last", 2);
+        }
+        number(&keyed, "new", 3);
+        assert_eq!(counts(&keyed), (4, 1, 0));
+        assert_eq!(number(&keyed, "new", 9), 3);
+    }
+
+    #[test]
     fn each_request_removes_up_to_four_idle_entries_and_none_before_its_time() {
         let (clock, keyed) = idle(100);
         for key in 0..10 {
