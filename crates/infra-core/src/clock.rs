@@ -41,11 +41,12 @@ impl MonoTime {
 
     /// This point moved by `duration`, at most to [`MonoTime::NEVER`].
     pub const fn plus(self, duration: Duration) -> MonoTime {
-        let nanos = duration.as_nanos();
-        if nanos > u64::MAX as u128 {
+        // Without arithmetic on 128 bits: each time limit comes here.
+        let Some(seconds) = duration.as_secs().checked_mul(1_000_000_000) else {
             return MonoTime::NEVER;
-        }
-        MonoTime(self.0.saturating_add(nanos as u64))
+        };
+        let nanos = seconds.saturating_add(duration.subsec_nanos() as u64);
+        MonoTime(self.0.saturating_add(nanos))
     }
 }
 
@@ -60,6 +61,87 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Completes after `duration`. Cancel safe.
     fn sleep(&self, duration: Duration) -> Sleep {
         self.sleep_until(self.now().plus(duration))
+    }
+
+    /// Where this clock is [`SystemClock`] and nothing else: lets [`DirectClock`] read the time
+    /// without asking here. `None` unless overridden.
+    fn system_origin(&self) -> Option<SystemOrigin> {
+        None
+    }
+}
+
+/// The moment from which [`SystemClock`] counts, alike in the whole process.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemOrigin(Instant);
+
+impl SystemOrigin {
+    fn get() -> Self {
+        static ORIGIN: OnceLock<Instant> = OnceLock::new();
+        SystemOrigin(*ORIGIN.get_or_init(Instant::now))
+    }
+
+    #[inline]
+    fn elapsed(self) -> MonoTime {
+        since_origin(Instant::now().saturating_duration_since(self.0))
+    }
+}
+
+/// A [`SharedClock`] for those who read it on a hot path: the system's is read in place, without a
+/// virtual call, and its handle is copied, not counted. All other clocks are asked as always.
+#[derive(Debug, Clone)]
+pub struct DirectClock(Reading);
+
+#[derive(Debug, Clone)]
+enum Reading {
+    System(SystemOrigin),
+    Other(SharedClock),
+}
+
+impl DirectClock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        DirectClock(Reading::System(SystemOrigin::get()))
+    }
+
+    /// The current time.
+    #[inline]
+    pub fn now(&self) -> MonoTime {
+        match &self.0 {
+            Reading::System(origin) => origin.elapsed(),
+            Reading::Other(clock) => clock.now(),
+        }
+    }
+
+    /// Completes at `at`, or at once when that has passed. Cancel safe.
+    pub fn sleep_until(&self, at: MonoTime) -> Sleep {
+        self.as_clock().sleep_until(at)
+    }
+
+    /// Completes after `duration`. Cancel safe.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        self.as_clock().sleep(duration)
+    }
+
+    fn as_clock(&self) -> &dyn Clock {
+        match &self.0 {
+            Reading::System(_) => &SystemClock,
+            Reading::Other(clock) => &**clock,
+        }
+    }
+}
+
+impl From<&SharedClock> for DirectClock {
+    fn from(clock: &SharedClock) -> Self {
+        DirectClock(match clock.system_origin() {
+            Some(origin) => Reading::System(origin),
+            None => Reading::Other(clock.clone()),
+        })
+    }
+}
+
+impl From<SharedClock> for DirectClock {
+    fn from(clock: SharedClock) -> Self {
+        DirectClock::from(&clock)
     }
 }
 
@@ -101,14 +183,10 @@ impl SystemClock {
         static SHARED: OnceLock<SharedClock> = OnceLock::new();
         SHARED.get_or_init(|| Arc::new(SystemClock)).clone()
     }
-
-    fn origin() -> Instant {
-        static ORIGIN: OnceLock<Instant> = OnceLock::new();
-        *ORIGIN.get_or_init(Instant::now)
-    }
 }
 
 /// As `MonoTime::ZERO.plus(elapsed)`, without arithmetic on 128 bits: clocks are read on hot paths.
+#[inline]
 fn since_origin(elapsed: Duration) -> MonoTime {
     let seconds = elapsed.as_secs().saturating_mul(1_000_000_000);
     MonoTime(seconds.saturating_add(u64::from(elapsed.subsec_nanos())))
@@ -116,8 +194,11 @@ fn since_origin(elapsed: Duration) -> MonoTime {
 
 impl Clock for SystemClock {
     fn now(&self) -> MonoTime {
-        let origin = Self::origin();
-        since_origin(Instant::now().saturating_duration_since(origin))
+        SystemOrigin::get().elapsed()
+    }
+
+    fn system_origin(&self) -> Option<SystemOrigin> {
+        Some(SystemOrigin::get())
     }
 
     fn sleep_until(&self, at: MonoTime) -> Sleep {
@@ -270,6 +351,32 @@ impl Drop for ManualSleep {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_direct_clock_of_the_system_agrees_with_it() {
+        let shared = SystemClock::shared();
+        let direct = DirectClock::from(&shared);
+        assert!(matches!(direct.0, Reading::System(_)));
+        for _ in 0..1_000 {
+            let (before, between, after) =
+                (shared.now(), direct.now(), DirectClock::system().now());
+            assert!(before <= between && between <= after && after <= shared.now());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_direct_clock_of_another_is_that_one() {
+        let clock = ManualClock::new();
+        let direct = DirectClock::from(clock.shared());
+        let sleep = direct.sleep(Duration::from_secs(2));
+        let until = direct.sleep_until(MonoTime::from_nanos(1));
+        clock.advance(Duration::from_secs(2));
+        sleep.await;
+        until.await;
+        assert_eq!(direct.now(), clock.now());
+        let sleep = DirectClock::system().sleep(Duration::from_millis(1));
+        sleep.await;
+    }
 
     #[test]
     fn arithmetic_saturates_in_both_directions() {

@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`classify`]: what an error means for the caller: [`Classify`], [`Class`], [`Outcome`].
 //! - [`clock`]: monotonic time behind a trait: [`Clock`], [`MonoTime`], [`SystemClock`],
-//!   [`TokioClock`], [`ManualClock`].
+//!   [`TokioClock`], [`ManualClock`]; and [`DirectClock`] for hot paths.
 //! - [`context`]: the correlation id and fields that belong to the work in hand, carried across
 //!   awaits, tasks and threads: [`Context`].
 //! - [`deadline`]: the latest moment by which a call must have answered: [`Deadline`].
@@ -21,7 +21,9 @@ pub mod health;
 pub mod secret;
 
 pub use classify::{Class, Classify, Outcome};
-pub use clock::{Clock, ManualClock, MonoTime, SharedClock, Sleep, SystemClock, TokioClock};
+pub use clock::{
+    Clock, DirectClock, ManualClock, MonoTime, SharedClock, Sleep, SystemClock, TokioClock,
+};
 pub use context::{Context, CorrelationId, TraceParent};
 pub use deadline::Deadline;
 pub use health::{Health, HealthCheck, HealthStatus};

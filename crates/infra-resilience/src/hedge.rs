@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use infra_core::{MonoTime, SharedClock, Sleep, SystemClock};
+use infra_core::{DirectClock, MonoTime, SharedClock, Sleep};
 
 use crate::budget::{BudgetedCall, RetryBudget};
 use crate::config_error::{self as check, ConfigError};
@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     max_hedges: u32,
     on_failure: bool,
     budget: Option<RetryBudget>,
-    clock: SharedClock,
+    clock: DirectClock,
     latencies: Mutex<VecDeque<Duration>>,
 }
 
@@ -72,7 +72,7 @@ pub struct HedgeBuilder {
     max_hedges: u32,
     on_failure: bool,
     budget: Option<RetryBudget>,
-    clock: Option<SharedClock>,
+    clock: Option<DirectClock>,
 }
 
 impl HedgeBuilder {
@@ -118,7 +118,7 @@ impl HedgeBuilder {
     /// The clock to wait on; the system's unless set.
     #[must_use]
     pub fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = Some(clock);
+        self.clock = Some(clock.into());
         self
     }
 
@@ -142,7 +142,7 @@ impl HedgeBuilder {
                 max_hedges: self.max_hedges,
                 on_failure: self.on_failure,
                 budget: self.budget,
-                clock: self.clock.unwrap_or_else(SystemClock::shared),
+                clock: self.clock.unwrap_or_else(DirectClock::system),
                 latencies: Mutex::default(),
             }),
         })

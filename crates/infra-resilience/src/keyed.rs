@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use infra_core::{MonoTime, SharedClock};
+use infra_core::{DirectClock, MonoTime};
 
 /// From this capacity on the values are spread over shards, each with its share of the capacity.
 const SHARDED_FROM: u32 = 1_024;
@@ -23,7 +23,7 @@ pub(crate) trait Keep: Clone {
 /// A bounded map that makes its values. Values that matter are never removed. Finding a value
 /// takes a lock for reading only.
 pub(crate) struct Keyed<V> {
-    clock: SharedClock,
+    clock: DirectClock,
     shard_capacity: usize,
     idle_after: Option<Duration>,
     hasher: RandomState,
@@ -58,7 +58,7 @@ pub(crate) struct KeyedCounts {
 }
 
 impl<V: Keep> Keyed<V> {
-    pub(crate) fn new(clock: SharedClock, capacity: u32, idle_after: Option<Duration>) -> Self {
+    pub(crate) fn new(clock: DirectClock, capacity: u32, idle_after: Option<Duration>) -> Self {
         let shards = if capacity >= SHARDED_FROM { SHARDS } else { 1 };
         Keyed {
             clock,
@@ -306,12 +306,12 @@ mod tests {
     }
 
     fn keyed(capacity: u32) -> Keyed<Value> {
-        Keyed::new(ManualClock::new().shared(), capacity, None)
+        Keyed::new(ManualClock::new().shared().into(), capacity, None)
     }
 
     fn idle(capacity: u32) -> (ManualClock, Keyed<Value>) {
         let clock = ManualClock::new();
-        let keyed = Keyed::new(clock.shared(), capacity, Some(IDLE));
+        let keyed = Keyed::new(clock.shared().into(), capacity, Some(IDLE));
         (clock, keyed)
     }
 

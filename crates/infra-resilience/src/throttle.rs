@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
-use infra_core::{Classify, MonoTime, SharedClock, SystemClock};
+use infra_core::{Classify, DirectClock, MonoTime, SharedClock};
 
 use crate::call_error::{CallError, RejectReason, RejectedBy, Rejection};
 use crate::config_error::{self as check, ConfigError};
@@ -36,7 +36,7 @@ pub struct Throttle {
 struct Shared {
     name: Arc<str>,
     k: f64,
-    clock: SharedClock,
+    clock: DirectClock,
     window: Mutex<Window>,
     rejected: Count,
 }
@@ -60,7 +60,7 @@ pub struct ThrottleBuilder {
     name: Arc<str>,
     k: f64,
     window: Duration,
-    clock: Option<SharedClock>,
+    clock: Option<DirectClock>,
     seed: Option<u64>,
 }
 
@@ -83,7 +83,7 @@ impl ThrottleBuilder {
     /// The clock to live by; the system's unless set.
     #[must_use]
     pub fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = Some(clock);
+        self.clock = Some(clock.into());
         self
     }
 
@@ -109,7 +109,7 @@ impl ThrottleBuilder {
             shared: Arc::new(Shared {
                 name: self.name,
                 k: self.k,
-                clock: self.clock.unwrap_or_else(SystemClock::shared),
+                clock: self.clock.unwrap_or_else(DirectClock::system),
                 window: Mutex::new(Window {
                     bucket_nanos: nanos,
                     newest: 0,

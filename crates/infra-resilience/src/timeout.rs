@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use infra_core::context::JoinError;
-use infra_core::{Class, Classify, Deadline, MonoTime, Outcome, SharedClock, Sleep};
+use infra_core::{Class, Classify, Deadline, DirectClock, MonoTime, Outcome, SharedClock, Sleep};
 
 use pin_project_lite::pin_project;
 
@@ -38,31 +38,14 @@ use crate::telemetry;
 /// # }
 /// ```
 pub fn timeout<F: Future>(clock: &SharedClock, limit: Duration, future: F) -> Timeout<F> {
-    Timeout {
-        future: Some(future),
-        sleep: None,
-        clock: clock.clone(),
-        at: clock.now().plus(limit),
-        limit,
-        which: TimeLimit::Plain,
-        told: Told::Unnamed,
-    }
+    Timeout::within(&clock.into(), limit, future)
 }
 
 /// Like [`timeout`], until a moment that several calls may share.
 ///
 /// A deadline that has passed already gives [`TimedOut`] without polling `future` at all.
 pub fn timeout_at<F: Future>(clock: &SharedClock, deadline: Deadline, future: F) -> Timeout<F> {
-    let limit = deadline.remaining(clock.now());
-    Timeout {
-        future: (!limit.is_zero()).then_some(future),
-        sleep: None,
-        clock: clock.clone(),
-        at: deadline.time(),
-        limit,
-        which: TimeLimit::Plain,
-        told: Told::Unnamed,
-    }
+    Timeout::at(&clock.into(), deadline, future)
 }
 
 /// Under which name the end of the time is told.
@@ -81,7 +64,7 @@ pin_project! {
         #[pin]
         future: Option<F>,
         sleep: Option<Sleep>,
-        clock: SharedClock,
+        clock: DirectClock,
         at: MonoTime,
         limit: Duration,
         which: TimeLimit,
@@ -110,16 +93,35 @@ impl<F> Timeout<F> {
     }
 }
 
-#[cfg(feature = "tower")]
 impl<F> Timeout<F> {
-    /// A call whose time is up before it is made.
-    pub(crate) fn expired(clock: &SharedClock) -> Self {
+    pub(crate) fn within(clock: &DirectClock, limit: Duration, future: F) -> Self {
         Timeout {
-            future: None,
+            at: clock.now().plus(limit),
+            ..Timeout::new(clock, limit, Some(future))
+        }
+    }
+
+    pub(crate) fn at(clock: &DirectClock, deadline: Deadline, future: F) -> Self {
+        let limit = deadline.remaining(clock.now());
+        Timeout {
+            at: deadline.time(),
+            ..Timeout::new(clock, limit, (!limit.is_zero()).then_some(future))
+        }
+    }
+
+    /// A call whose time is up before it is made.
+    #[cfg(feature = "tower")]
+    pub(crate) fn expired(clock: &DirectClock) -> Self {
+        Timeout::new(clock, Duration::ZERO, None)
+    }
+
+    fn new(clock: &DirectClock, limit: Duration, future: Option<F>) -> Self {
+        Timeout {
+            future,
             sleep: None,
             clock: clock.clone(),
             at: MonoTime::ZERO,
-            limit: Duration::ZERO,
+            limit,
             which: TimeLimit::Plain,
             told: Told::Unnamed,
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use failsafe::{backoff, failure_policy};
 use futures_util::FutureExt;
-use infra_core::{SharedClock, SystemClock};
+use infra_core::{DirectClock, SharedClock, SystemClock};
 use infra_resilience::tower::{BreakerLayer, BreakerService, FlatErrorLayer, FlatErrorService};
 use infra_resilience::{BreakerBuilder, CircuitBreaker, Verdict};
 use recloser::{AsyncRecloser, Recloser};
@@ -23,7 +23,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What calls through a breaker cost.
 pub(super) fn run(runtime: &Runtime, effort: Effort) -> Vec<Row> {
-    let mut rows = vec![clock(effort)];
+    let mut rows = clock(effort);
     rows.extend(admitted(effort));
     rows.extend(admitted_async(runtime, effort));
     rows.extend(on_two_threads(runtime, effort));
@@ -75,6 +75,13 @@ fn permitted(breaker: &CircuitBreaker) {
     }
 }
 
+/// One call as its users write it where it is made on the spot.
+fn blocking(breaker: &CircuitBreaker) {
+    if breaker.call_blocking(|| Ok::<_, Infallible>(())).is_err() {
+        unexpected("the closed breaker rejected a call");
+    }
+}
+
 fn refused(breaker: &CircuitBreaker) {
     if black_box(breaker.try_acquire()).is_ok() {
         unexpected("the open breaker admitted a call");
@@ -85,20 +92,31 @@ fn read(clock: &SharedClock) {
     black_box(clock.now());
 }
 
-fn clock(effort: Effort) -> Row {
-    let clock = SystemClock::shared();
-    Row::pair(AREA, "clock read alone", "ns")
-        .against("std Instant")
-        .measured(
-            effort,
-            CALLS,
-            |calls| repeat(calls, || read(&clock)),
-            |calls| {
-                repeat(calls, || {
-                    black_box(Instant::now());
-                });
-            },
-        )
+fn clock(effort: Effort) -> Vec<Row> {
+    let (shared, direct) = (SystemClock::shared(), DirectClock::system());
+    let instant = |calls| {
+        repeat(calls, || {
+            black_box(Instant::now());
+        });
+    };
+    let reads = |calls| {
+        repeat(calls, || {
+            black_box(direct.now());
+        });
+    };
+    vec![
+        Row::pair(AREA, "clock read alone, as the pieces do", "ns")
+            .against("std Instant")
+            .measured(effort, CALLS, reads, instant),
+        Row::pair(AREA, "clock read alone, through `dyn Clock`", "ns")
+            .against("std Instant")
+            .measured(
+                effort,
+                CALLS,
+                |calls| repeat(calls, || read(&shared)),
+                instant,
+            ),
+    ]
 }
 
 /// One thread, permits taken and returned.
@@ -112,13 +130,17 @@ fn admitted(effort: Effort) -> Vec<Row> {
         ),
         ("breaker, permit, window of 10 s", over_10_seconds(), 2.0),
     ];
-    let clock = SystemClock::shared();
+    let clock = DirectClock::system();
     let mut rows = Vec::new();
     for (what, breaker, reads) in kinds {
         let turns = turns(
             effort,
             || nanos_per_call(CALLS, || permitted(&breaker)),
-            || nanos_per_call(CALLS, || read(&clock)),
+            || {
+                nanos_per_call(CALLS, || {
+                    black_box(clock.now());
+                })
+            },
         );
         let beyond: Vec<f64> = turns
             .iter()
@@ -141,7 +163,7 @@ fn admitted(effort: Effort) -> Vec<Row> {
             .measured(
                 effort,
                 CALLS,
-                |calls| repeat(calls, || permitted(&ours)),
+                |calls| repeat(calls, || blocking(&ours)),
                 |calls| repeat(calls, || drop(peer.call(|| Ok::<_, Infallible>(())))),
             ),
     );
@@ -152,7 +174,7 @@ fn admitted(effort: Effort) -> Vec<Row> {
             .measured(
                 effort,
                 CALLS,
-                |calls| repeat(calls, || permitted(&ours)),
+                |calls| repeat(calls, || blocking(&ours)),
                 |calls| {
                     repeat(calls, || {
                         drop(failsafe::CircuitBreaker::call(&peer, || {
@@ -240,16 +262,29 @@ fn on_two_threads(runtime: &Runtime, effort: Effort) -> Vec<Row> {
             .contended(
                 effort,
                 CALLS,
-                |calls| repeat(calls, || permitted(&window)),
+                |calls| repeat(calls, || blocking(&window)),
                 |calls| repeat(calls, || drop(recloser.call(|| Ok::<_, Infallible>(())))),
             ),
+        Row::pair(
+            AREA,
+            "breaker, permit, window of 100 calls, two threads",
+            "ns",
+        )
+        .against("recloser")
+        .note("per call and thread; a permit of ours may be sent elsewhere")
+        .contended(
+            effort,
+            CALLS,
+            |calls| repeat(calls, || permitted(&window)),
+            |calls| repeat(calls, || drop(recloser.call(|| Ok::<_, Infallible>(())))),
+        ),
         Row::pair(AREA, "breaker, failures in a row, two threads", "ns")
             .against("failsafe")
             .note("per call and thread")
             .contended(
                 effort,
                 CALLS,
-                |calls| repeat(calls, || permitted(&row)),
+                |calls| repeat(calls, || blocking(&row)),
                 |calls| {
                     repeat(calls, || {
                         drop(failsafe::CircuitBreaker::call(&failsafe, || {

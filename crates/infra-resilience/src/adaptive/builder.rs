@@ -106,7 +106,7 @@ impl AdaptiveBuilder {
                 bulkhead: bulkhead.clock(clock.clone()).build()?,
                 limit: Mutex::new(limit),
                 slow_after: self.slow_after,
-                clock,
+                clock: clock.into(),
                 gauge: Gauge::new(),
             }),
         })

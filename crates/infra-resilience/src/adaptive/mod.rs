@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use infra_core::{Classify, Deadline, MonoTime, SharedClock};
+use infra_core::{Classify, Deadline, DirectClock, MonoTime};
 
 use crate::breaker::Verdict;
 use crate::bulkhead::{Bulkhead, BulkheadPermit};
@@ -56,7 +56,7 @@ struct Shared {
     bulkhead: Bulkhead,
     limit: Mutex<AdaptiveLimit>,
     slow_after: Option<Duration>,
-    clock: SharedClock,
+    clock: DirectClock,
     gauge: Gauge,
 }
 

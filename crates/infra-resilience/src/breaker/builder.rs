@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use infra_core::{SharedClock, SystemClock};
+use infra_core::{DirectClock, SharedClock};
 
 use super::CircuitBreaker;
 use super::config::BreakerConfig;
@@ -16,7 +16,7 @@ use crate::config_error::ConfigError;
 pub struct BreakerBuilder {
     pub(super) name: String,
     pub(super) config: BreakerConfig,
-    pub(super) clock: Option<SharedClock>,
+    pub(super) clock: Option<DirectClock>,
     pub(super) listener: Option<Listener>,
 }
 
@@ -40,7 +40,7 @@ impl BreakerBuilder {
     /// The clock to live by; the system's unless set.
     #[must_use]
     pub fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = Some(clock);
+        self.clock = Some(clock.into());
         self
     }
 
@@ -61,7 +61,7 @@ impl BreakerBuilder {
     /// [`ConfigError`] naming the setting and its value where one cannot work.
     pub fn build(self) -> Result<CircuitBreaker, ConfigError> {
         let core = BreakerCore::new(self.config)?;
-        let clock = self.clock.unwrap_or_else(SystemClock::shared);
+        let clock = self.clock.unwrap_or_else(DirectClock::system);
         Ok(CircuitBreaker::new(self.name, core, clock, self.listener).reported())
     }
 }

@@ -1,8 +1,8 @@
 //! The breaker as a state machine without I/O: every method that needs the time takes it.
 //!
 //! [`BreakerCore`] holds one lock. The question that every call asks, "closed?", is one load of a
-//! packed word; so is the success of a call while nothing has failed and no window is kept. User
-//! code never runs here: events are queued, and the shell takes them out one by one.
+//! packed word; so is the success of a call while nothing has failed lately. User code never runs
+//! here: events are queued, and the shell takes them out one by one.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -282,7 +282,7 @@ impl BreakerCore {
     }
 
     #[cfg(feature = "tower")]
-    pub(crate) fn refuses(&self, clock: &dyn infra_core::Clock) -> bool {
+    pub(crate) fn refuses(&self, clock: &infra_core::DirectClock) -> bool {
         !self.load().admits_all() && self.refuse_quickly(clock.now()).is_some()
     }
 
@@ -306,7 +306,8 @@ impl BreakerCore {
         waits.then(|| Refusal::open(until.since(now)))
     }
 
-    /// A success that changes nothing but a counter: closed, no failure to forget, no window.
+    /// A success that changes nothing but a counter: closed, no failure to forget, and no window, or
+    /// one that holds nothing but successes already.
     fn record_quickly(&self, ticket: Ticket, verdict: Verdict) -> bool {
         let word = self.load();
         let quick = verdict == Verdict::Success
@@ -314,7 +315,7 @@ impl BreakerCore {
             && word.generation() == ticket.generation
             && self.published.streak.load(Ordering::Acquire) == 0;
         if quick {
-            self.totals.successes.fetch_add(1, Relaxed);
+            self.totals.quick_successes.add_one();
         }
         quick
     }

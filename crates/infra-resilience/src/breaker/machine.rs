@@ -39,6 +39,9 @@ pub(super) struct Machine {
     sequence: u64,
     events: VecDeque<(u64, MonoTime, BreakerChange)>,
     delivering: bool,
+    timing: Flags,
+    /// Those that were recorded here; the others are in [`Totals`].
+    successes: u64,
 }
 
 impl Machine {
@@ -57,21 +60,32 @@ impl Machine {
             sequence: 0,
             events: VecDeque::new(),
             delivering: false,
+            timing: Machine::timing(&config),
+            successes: 0,
             config,
         }
     }
 
     pub(super) fn word(&self) -> Word {
-        let by_age = matches!(self.config.cancel_rule(), OnCancel::FailureIfOlderThan(_));
-        let slow = self.config.slow.is_some();
-        let by_time = matches!(self.config.window, Some(WindowKind::Time { .. }));
         let flags = Flags {
-            times_start: slow || by_age,
-            times_end: slow || by_time,
-            no_window: self.config.window.is_none(),
+            // Where calls can be slow, only their time tells what they are.
+            steady: self.config.slow.is_none() && self.window.is_steady(),
             has_events: !self.events.is_empty() && !self.delivering,
+            ..self.timing
         };
         Word::new(self.mode, self.state, flags, self.generation)
+    }
+
+    /// What of the settings every call must know.
+    fn timing(config: &BreakerConfig) -> Flags {
+        let by_age = matches!(config.cancel_rule(), OnCancel::FailureIfOlderThan(_));
+        let slow = config.slow.is_some();
+        let by_time = matches!(config.window, Some(WindowKind::Time { .. }));
+        Flags {
+            times_start: slow || by_age,
+            times_end: slow || by_time,
+            ..Flags::default()
+        }
     }
 
     pub(super) fn config(&self) -> &BreakerConfig {
@@ -138,12 +152,15 @@ impl Machine {
         now: MonoTime,
         totals: &Totals,
     ) {
-        let counter = match verdict {
-            Verdict::Success => &totals.successes,
-            Verdict::Failure | Verdict::FailureAfter(_) => &totals.failures,
-            Verdict::Throttled(_) | Verdict::Ignored => &totals.ignored,
-        };
-        counter.fetch_add(1, Relaxed);
+        match verdict {
+            Verdict::Success => self.successes += 1,
+            Verdict::Failure | Verdict::FailureAfter(_) => {
+                totals.failures.fetch_add(1, Relaxed);
+            }
+            Verdict::Throttled(_) | Verdict::Ignored => {
+                totals.ignored.fetch_add(1, Relaxed);
+            }
+        }
         let elapsed = now.since(ticket.started);
         let slow = self.config.slow.is_some_and(|s| elapsed >= s.threshold);
         match ticket.kind {
@@ -302,6 +319,7 @@ impl Machine {
             self.window = Window::new(config.window);
         }
         self.probes.resize(config.probes);
+        self.timing = Machine::timing(&config);
         self.config = config;
         self.above_threshold = false;
     }
@@ -337,7 +355,7 @@ impl Machine {
             window_slow: 0,
             probes: self.probes.in_flight,
             retry_after: open.then(|| self.open_until.since(now)),
-            counts: totals.read(),
+            counts: totals.read(self.successes),
         }
         .with_window(tally)
     }

@@ -18,6 +18,7 @@ mod probes;
 mod registry;
 mod snapshot;
 mod state;
+mod striped;
 mod telemetry;
 mod window;
 mod word;
@@ -26,7 +27,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use infra_core::{BoxFuture, Classify, Health, HealthCheck, SharedClock};
+use infra_core::{BoxFuture, Classify, DirectClock, Health, HealthCheck};
 
 use self::core::{BreakerCore, Refusal, Ticket};
 use self::event::Listener;
@@ -76,7 +77,7 @@ pub struct CircuitBreaker {
 pub(crate) struct Shared {
     name: Arc<str>,
     core: BreakerCore,
-    clock: SharedClock,
+    clock: DirectClock,
     listener: Option<Listener>,
     telemetry: Telemetry,
 }
@@ -91,7 +92,7 @@ impl CircuitBreaker {
     fn new(
         name: impl Into<Arc<str>>,
         core: BreakerCore,
-        clock: SharedClock,
+        clock: DirectClock,
         listener: Option<Listener>,
     ) -> Self {
         let name = name.into();
@@ -109,7 +110,7 @@ impl CircuitBreaker {
     fn from_checked(
         name: Arc<str>,
         config: BreakerConfig,
-        clock: SharedClock,
+        clock: DirectClock,
         listener: Option<Listener>,
     ) -> Self {
         Self::new(name, BreakerCore::from_checked(config), clock, listener)
@@ -148,6 +149,29 @@ impl CircuitBreaker {
         let guard = Guard::acquire(&*self.shared)?;
         let result = operation().await;
         guard.end(judge(&result));
+        result.map_err(BreakerError::Inner)
+    }
+
+    /// Like [`call`](Self::call) for work that does not wait.
+    ///
+    /// ```
+    /// use infra_resilience::CircuitBreaker;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let breaker = CircuitBreaker::builder("disk").build()?;
+    /// let lines = breaker.call_blocking(|| std::fs::read_to_string("/proc/cpuinfo"));
+    /// # drop(lines); Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`BreakerError::Rejected`] without having called `operation`, or its own error.
+    pub fn call_blocking<T, E: Classify>(
+        &self,
+        operation: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, BreakerError<E>> {
+        let guard = Guard::acquire(&*self.shared)?;
+        let result = operation();
+        guard.end(Verdict::of(&result));
         result.map_err(BreakerError::Inner)
     }
 
@@ -230,7 +254,7 @@ impl CircuitBreaker {
     /// True while it is certain that the next call would be rejected.
     #[cfg(feature = "tower")]
     pub(crate) fn refuses(&self) -> bool {
-        self.shared.core.refuses(&*self.shared.clock)
+        self.shared.core.refuses(&self.shared.clock)
     }
 
     /// The rejection of a call whose service was not asked whether it is ready.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{SharedClock, SystemClock};
+use infra_core::DirectClock;
 
 use super::{BreakerBuilder, CircuitBreaker};
 use crate::config_error::{self as check, ConfigError};
@@ -35,7 +35,7 @@ pub struct BreakerRegistry {
 
 struct RegistryShared {
     template: BreakerBuilder,
-    clock: SharedClock,
+    clock: DirectClock,
     keyed: Keyed<CircuitBreaker>,
 }
 
@@ -80,7 +80,7 @@ impl RegistryBuilder {
         }
         let mut template = self.template;
         template.config = template.config.checked()?;
-        let clock = template.clock.clone().unwrap_or_else(SystemClock::shared);
+        let clock = template.clock.clone().unwrap_or_else(DirectClock::system);
         Ok(BreakerRegistry {
             shared: Arc::new(RegistryShared {
                 keyed: Keyed::new(clock.clone(), self.capacity, self.idle_after),

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::striped::Striped;
 use super::window::Tally;
 use super::{Mode, State};
 
@@ -75,7 +76,8 @@ pub struct BreakerCounts {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Totals {
-    pub(super) successes: AtomicU64,
+    /// Those that changed nothing else, and so took no lock.
+    pub(super) quick_successes: Striped,
     pub(super) failures: AtomicU64,
     pub(super) ignored: AtomicU64,
     pub(super) late_results: AtomicU64,
@@ -87,9 +89,10 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    pub(super) fn read(&self) -> BreakerCounts {
+    /// All counts, with the successes that were recorded under the lock.
+    pub(super) fn read(&self, recorded: u64) -> BreakerCounts {
         BreakerCounts {
-            successes: self.successes.load(Relaxed),
+            successes: recorded + self.quick_successes.sum(),
             failures: self.failures.load(Relaxed),
             ignored: self.ignored.load(Relaxed),
             late_results: self.late_results.load(Relaxed),

@@ -66,6 +66,20 @@ impl Window {
         }
     }
 
+    /// Whether one more success that is not slow would leave it as it is. A ring that is full of
+    /// them is the same wherever it begins.
+    pub(super) fn is_steady(&self) -> bool {
+        match self {
+            Window::None => true,
+            Window::Count(window) => {
+                let tally = window.tally;
+                let full = tally.calls as usize == window.ring.len();
+                full && tally.failures == 0 && tally.slow == 0
+            }
+            Window::Time(_) => false,
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         match self {
             Window::None => {}
@@ -239,6 +253,31 @@ mod tests {
                 prop_assert_eq!((tally.calls, tally.failures), (model.len() as u32, failures));
             }
         }
+    }
+
+    #[test]
+    fn a_window_is_steady_while_a_success_would_change_nothing() {
+        let mut window = Window::new(Some(WindowKind::Count(3)));
+        let mut steady = |failed, slow| {
+            window.record(MonoTime::ZERO, failed, slow);
+            window.is_steady()
+        };
+        assert_eq!(
+            [(); 4].map(|()| steady(false, false)),
+            [false, false, true, true]
+        );
+        for (failed, slow) in [(true, false), (false, true)] {
+            assert!(!steady(failed, slow));
+            assert_eq!([(); 3].map(|()| steady(false, false)), [false, false, true]);
+        }
+        window.clear();
+        assert!(!window.is_steady());
+        assert!(Window::new(None).is_steady());
+        let mut time = time_window();
+        for _ in 0..100 {
+            time.record(at(0), false, false);
+        }
+        assert!(!time.is_steady(), "each call counts until its time is over");
     }
 
     #[test]

@@ -11,13 +11,13 @@ const MODE: u64 = 0b1100;
 const MODE_SHIFT: u32 = 2;
 const GENERATION_SHIFT: u32 = 8;
 
-/// Whether the start and the end of calls must be timed, whether a success may skip the lock, and
-/// whether events wait for delivery.
+/// Whether the start and the end of calls must be timed, whether a success would change nothing that
+/// is kept, and whether events wait for delivery.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Flags {
     pub(super) times_start: bool,
     pub(super) times_end: bool,
-    pub(super) no_window: bool,
+    pub(super) steady: bool,
     pub(super) has_events: bool,
 }
 
@@ -25,7 +25,7 @@ impl Word {
     pub(super) fn new(mode: Mode, state: State, flags: Flags, generation: u64) -> Self {
         let flags = u64::from(flags.times_start)
             | u64::from(flags.times_end) << 1
-            | u64::from(flags.no_window) << 2
+            | u64::from(flags.steady) << 2
             | u64::from(flags.has_events) << 3;
         Word(
             state as u64
@@ -99,7 +99,7 @@ mod tests {
                     let flags = Flags {
                         times_start: bits & 1 != 0,
                         times_end: bits & 2 != 0,
-                        no_window: bits & 4 != 0,
+                        steady: bits & 4 != 0,
                         has_events: bits & 8 != 0,
                     };
                     let word = Word::new(mode, state, flags, 1 << 50);
@@ -108,7 +108,7 @@ mod tests {
                     assert_eq!(word.times_start(), flags.times_start);
                     assert_eq!(word.times_end(), flags.times_end);
                     assert_eq!(word.has_events(), flags.has_events);
-                    assert_eq!(word.quick_success(), word.admits_all() && flags.no_window);
+                    assert_eq!(word.quick_success(), word.admits_all() && flags.steady);
                 }
             }
         }

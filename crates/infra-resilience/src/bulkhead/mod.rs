@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{Clock, Deadline, MonoTime, SharedClock, SystemClock};
+use infra_core::{Deadline, DirectClock, MonoTime, SharedClock};
 
 use crate::call_error::{CallError, RejectedBy, Rejection};
 use crate::config_error::{self as check, ConfigError};
@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     name: Arc<str>,
     turnstile: Turnstile<SharedPlaces>,
     max_wait: Duration,
-    clock: SharedClock,
+    clock: DirectClock,
     /// Of what piece this is the limit.
     by: RejectedBy,
     rejected: Count,
@@ -56,7 +56,7 @@ pub struct BulkheadBuilder {
     max_wait: Duration,
     shares: Vec<(Priority, f64)>,
     by: RejectedBy,
-    clock: Option<SharedClock>,
+    clock: Option<DirectClock>,
 }
 
 impl BulkheadBuilder {
@@ -88,7 +88,7 @@ impl BulkheadBuilder {
     /// The clock to wait on; the system's unless set.
     #[must_use]
     pub fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = Some(clock);
+        self.clock = Some(clock.into());
         self
     }
 
@@ -118,7 +118,7 @@ impl BulkheadBuilder {
                 name: self.name,
                 turnstile: Turnstile::new(places, shares, self.queue),
                 max_wait: self.max_wait,
-                clock: self.clock.unwrap_or_else(SystemClock::shared),
+                clock: self.clock.unwrap_or_else(DirectClock::system),
                 by: self.by,
                 rejected: Count::new(),
             }),
@@ -297,8 +297,8 @@ impl Gate for Shared {
     fn turnstile(&self) -> &Turnstile<SharedPlaces> {
         &self.turnstile
     }
-    fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    fn clock(&self) -> &DirectClock {
+        &self.clock
     }
     fn max_wait(&self) -> Option<Duration> {
         Some(self.max_wait)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{SharedClock, SystemClock};
+use infra_core::{DirectClock, SharedClock};
 
 use super::meters::Meters;
 use super::{Quota, RateLimiter, Shared};
@@ -21,7 +21,7 @@ pub struct RateLimiterBuilder {
     pub(super) quotas: Vec<Quota>,
     queue: u32,
     max_wait: Option<Duration>,
-    pub(super) clock: Option<SharedClock>,
+    pub(super) clock: Option<DirectClock>,
 }
 
 impl RateLimiterBuilder {
@@ -60,7 +60,7 @@ impl RateLimiterBuilder {
     /// The clock to live by; the system's unless set.
     #[must_use]
     pub fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = Some(clock);
+        self.clock = Some(clock.into());
         self
     }
 
@@ -86,7 +86,7 @@ impl RateLimiterBuilder {
                 name,
                 turnstile: Turnstile::new(meters, pace, self.queue),
                 max_wait: self.max_wait,
-                clock: self.clock.unwrap_or_else(SystemClock::shared),
+                clock: self.clock.unwrap_or_else(DirectClock::system),
                 rejected: Count::new(),
             }),
         }

@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{Clock, Deadline, MonoTime, SharedClock};
+use infra_core::{Deadline, DirectClock, MonoTime};
 
 use self::builder::check_quotas;
 use self::meters::Meters;
@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     name: Arc<str>,
     turnstile: Turnstile<Meters>,
     max_wait: Option<Duration>,
-    clock: SharedClock,
+    clock: DirectClock,
     rejected: Count,
 }
 
@@ -284,8 +284,8 @@ impl Gate for Shared {
     fn turnstile(&self) -> &Turnstile<Meters> {
         &self.turnstile
     }
-    fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    fn clock(&self) -> &DirectClock {
+        &self.clock
     }
     fn max_wait(&self) -> Option<Duration> {
         self.max_wait

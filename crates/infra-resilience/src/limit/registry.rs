@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{SharedClock, SystemClock};
+use infra_core::DirectClock;
 
 use super::builder::check_quotas;
 use super::{RateLimiter, RateLimiterBuilder};
@@ -26,7 +26,7 @@ pub struct RateLimiterRegistry {
 
 struct RegistryShared {
     template: RateLimiterBuilder,
-    clock: SharedClock,
+    clock: DirectClock,
     keyed: Keyed<RateLimiter>,
 }
 
@@ -70,12 +70,15 @@ impl RateLimiterRegistryBuilder {
             check::positive("idle_after", idle)?;
         }
         check_quotas(&self.template.quotas)?;
-        let clock = self.template.clock.clone();
-        let clock = clock.unwrap_or_else(SystemClock::shared);
+        let mut template = self.template;
+        let clock = template
+            .clock
+            .get_or_insert_with(DirectClock::system)
+            .clone();
         Ok(RateLimiterRegistry {
             shared: Arc::new(RegistryShared {
                 keyed: Keyed::new(clock.clone(), self.capacity, self.idle_after),
-                template: self.template.clock(clock.clone()),
+                template,
                 clock,
             }),
         })

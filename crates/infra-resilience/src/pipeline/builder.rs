@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use infra_core::{SharedClock, SystemClock};
+use infra_core::{DirectClock, SharedClock};
 
 use super::{Layers, Pipeline};
 use crate::breaker::CircuitBreaker;
@@ -32,7 +32,7 @@ impl PipelineBuilder {
                 breaker: None,
                 bulkhead: None,
                 attempt: None,
-                clock: SystemClock::shared(),
+                clock: DirectClock::system(),
             },
         }
     }
@@ -91,7 +91,7 @@ impl PipelineBuilder {
     /// The clock of the time limits; the system's unless set. The other parts have their own.
     #[must_use]
     pub fn clock(mut self, clock: SharedClock) -> Self {
-        self.layers.clock = clock;
+        self.layers.clock = clock.into();
         self
     }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use infra_core::{Classify, Deadline, MonoTime, SharedClock};
+use infra_core::{Classify, Deadline, DirectClock, MonoTime};
 
 use crate::breaker::{CircuitBreaker, Verdict};
 use crate::bulkhead::Bulkhead;
@@ -25,7 +25,7 @@ use crate::limit::RateLimiter;
 use crate::priority::Priority;
 use crate::retry::{Retry, RetryError};
 use crate::telemetry;
-use crate::timeout::{TimeLimit, TimedOut, timeout};
+use crate::timeout::{TimeLimit, TimedOut, Timeout};
 
 pub use builder::PipelineBuilder;
 pub use presets::ResilienceSettings;
@@ -74,7 +74,7 @@ struct Layers {
     breaker: Option<CircuitBreaker>,
     bulkhead: Option<Bulkhead>,
     attempt: Option<Duration>,
-    clock: SharedClock,
+    clock: DirectClock,
 }
 
 impl Pipeline {
@@ -189,7 +189,7 @@ impl Layers {
         let Some(total) = self.total else {
             return self.repeat(operation, paid).await;
         };
-        let limited = timeout(&self.clock, total, self.repeat(operation, paid));
+        let limited = Timeout::within(&self.clock, total, self.repeat(operation, paid));
         match limited.named(TimeLimit::Total).told_elsewhere().await {
             Ok(result) => result,
             Err(timed_out) => Err(CallError::Timeout(timed_out)),
@@ -273,7 +273,7 @@ impl Layers {
         let Some(limit) = self.attempt else {
             return operation().await.map_err(CallError::Inner);
         };
-        let limited = timeout(&self.clock, limit, operation());
+        let limited = Timeout::within(&self.clock, limit, operation());
         match limited.named(TimeLimit::Attempt).told_elsewhere().await {
             Ok(result) => result.map_err(CallError::Inner),
             Err(timed_out) => {

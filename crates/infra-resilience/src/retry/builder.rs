@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{SharedClock, SystemClock};
+use infra_core::{DirectClock, SharedClock};
 
 use super::backoff::{Backoff, Growth, Jitter};
 use super::terms::Stop;
@@ -19,7 +19,7 @@ pub(super) type BeforeSleep = Arc<dyn Fn(&RetryAttempt<'_>) + Send + Sync>;
 #[derive(Clone)]
 pub struct RetryBuilder {
     policy: Policy,
-    clock: Option<SharedClock>,
+    clock: Option<DirectClock>,
 }
 
 /// The settings without the clock.
@@ -63,7 +63,7 @@ impl RetryBuilder {
         }
     }
 
-    pub(super) fn from_parts(policy: Policy, clock: SharedClock) -> Self {
+    pub(super) fn from_parts(policy: Policy, clock: DirectClock) -> Self {
         RetryBuilder {
             policy,
             clock: Some(clock),
@@ -166,7 +166,7 @@ impl RetryBuilder {
     /// The clock to wait on; the system's unless set.
     #[must_use]
     pub fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = Some(clock);
+        self.clock = Some(clock.into());
         self
     }
 
@@ -185,7 +185,7 @@ impl RetryBuilder {
         self.policy.check()?;
         Ok(Retry {
             policy: Arc::new(self.policy),
-            clock: self.clock.unwrap_or_else(SystemClock::shared),
+            clock: self.clock.unwrap_or_else(DirectClock::system),
             telemetry: Arc::default(),
         })
     }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use infra_core::{Classify, MonoTime, SharedClock};
+use infra_core::{Classify, DirectClock, MonoTime};
 
 use self::builder::Policy;
 pub(crate) use self::run::Judged;
@@ -73,7 +73,7 @@ pub use terms::{RetryState, RetryWhen, Stop, Wait};
 #[derive(Debug, Clone)]
 pub struct Retry {
     policy: Arc<Policy>,
-    clock: SharedClock,
+    clock: DirectClock,
     telemetry: Arc<Telemetry>,
 }
 
@@ -231,7 +231,7 @@ impl Retry {
     }
 
     #[cfg(feature = "tower")]
-    pub(crate) fn clock(&self) -> &SharedClock {
+    pub(crate) fn clock(&self) -> &DirectClock {
         &self.clock
     }
 

@@ -10,7 +10,7 @@ use crate::breaker::BreakerError;
 use crate::budget::BudgetedCall;
 use crate::call_error::CallError;
 use crate::telemetry;
-use crate::timeout::{TimeLimit, TimedOut, timeout_at};
+use crate::timeout::{TimeLimit, TimedOut, Timeout};
 
 /// What is known between a failed attempt and the wait before the next.
 #[non_exhaustive]
@@ -99,7 +99,7 @@ impl Retry {
         if deadline == Deadline::NEVER {
             return Some(operation().await);
         }
-        let limited = timeout_at(&self.clock, deadline, operation());
+        let limited = Timeout::at(&self.clock, deadline, operation());
         limited.told_elsewhere().await.ok()
     }
 

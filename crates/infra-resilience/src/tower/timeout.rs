@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use infra_core::{Deadline, SharedClock};
+use infra_core::{Deadline, DirectClock, SharedClock};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::call_error::CallError;
-use crate::timeout::{TimeLimit, Timeout, timeout, timeout_at};
+use crate::timeout::{TimeLimit, Timeout};
 
 /// Limits the time of each call: to a duration, counted from `call` and not from `poll_ready`, or
 /// [`until`](TimeoutLayer::until) a deadline that its request carries.
 #[derive(Debug, Clone)]
 pub struct TimeoutLayer<L = Duration> {
-    clock: SharedClock,
+    clock: DirectClock,
     limit: L,
     which: TimeLimit,
     name: Option<Arc<str>>,
@@ -96,7 +96,7 @@ impl<F> TimeoutLayer<F> {
 impl<L> TimeoutLayer<L> {
     fn by(clock: SharedClock, limit: L) -> Self {
         TimeoutLayer {
-            clock,
+            clock: clock.into(),
             limit,
             which: TimeLimit::Plain,
             name: None,
@@ -144,11 +144,11 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let layer = &self.layer;
         let future = match layer.limit.time_of(&request) {
-            CallTime::For(limit) => timeout(&layer.clock, limit, self.inner.call(request)),
+            CallTime::For(limit) => Timeout::within(&layer.clock, limit, self.inner.call(request)),
             CallTime::Until(deadline) if deadline.is_expired(layer.clock.now()) => {
                 Timeout::expired(&layer.clock)
             }
-            CallTime::Until(at) => timeout_at(&layer.clock, at, self.inner.call(request)),
+            CallTime::Until(at) => Timeout::at(&layer.clock, at, self.inner.call(request)),
         };
         let future = future.named(layer.which);
         TimeoutFuture {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use infra_core::{Clock, Deadline, MonoTime, Sleep};
+use infra_core::{Deadline, DirectClock, MonoTime, Sleep};
 
 use super::{Held, Place, Refused, Scarce, Take, Turnstile, wake};
 
@@ -13,7 +13,7 @@ use super::{Held, Place, Refused, Scarce, Take, Turnstile, wake};
 pub(crate) trait Gate: Unpin {
     type Scarce: Scarce;
     fn turnstile(&self) -> &Turnstile<Self::Scarce>;
-    fn clock(&self) -> &dyn Clock;
+    fn clock(&self) -> &DirectClock;
     /// How long anybody may wait at most.
     fn max_wait(&self) -> Option<Duration>;
 }
@@ -23,7 +23,7 @@ impl<G: Gate> Gate for &G {
     fn turnstile(&self) -> &Turnstile<Self::Scarce> {
         (**self).turnstile()
     }
-    fn clock(&self) -> &dyn Clock {
+    fn clock(&self) -> &DirectClock {
         (**self).clock()
     }
     fn max_wait(&self) -> Option<Duration> {
@@ -36,7 +36,7 @@ impl<G: Gate> Gate for Arc<G> {
     fn turnstile(&self) -> &Turnstile<Self::Scarce> {
         (**self).turnstile()
     }
-    fn clock(&self) -> &dyn Clock {
+    fn clock(&self) -> &DirectClock {
         (**self).clock()
     }
     fn max_wait(&self) -> Option<Duration> {
