@@ -6,7 +6,7 @@ use bytes::Bytes;
 use infra_redis::{FredReply, RedisFault};
 
 use crate::driver::{DriverError, ScanCursor, ScanPage};
-use crate::redis_common::MARKER;
+use crate::redis_common::is_marker;
 use crate::ttl::TtlState;
 
 pub(super) fn bytes(reply: FredReply) -> Result<Option<Bytes>, DriverError> {
@@ -56,7 +56,7 @@ pub(super) fn page(answer: FredReply) -> Result<ScanPage, DriverError> {
     for key in list(keys)? {
         let key = bytes(key)?.unwrap_or_default();
         match String::from_utf8(key.into()) {
-            Ok(name) if name != MARKER => names.push(name),
+            Ok(name) if !is_marker(&name) => names.push(name),
             _ => {}
         }
     }
