@@ -161,8 +161,8 @@ mod tests {
         assert_eq!(decode::<New>(&bytes).unwrap(), New { a: 2, c: 0 });
     }
     #[test]
-    fn a_value_nested_too_deep_is_an_error_on_a_small_stack() {
-        let decoding = std::thread::Builder::new().stack_size(256 * 1024);
+    fn a_value_nested_too_deep_is_an_error_on_the_stack_of_a_runtimes_thread() {
+        let decoding = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
         let decoding = decoding.spawn(|| {
             for marker in [0x91_u8, 0x81] {
                 let mut bytes = vec![marker; 2000];
