@@ -105,6 +105,9 @@ impl EventOptions {
     /// User, password and TLS are part of it:
     /// `rediss://user:password@host:6380?ca_file=/etc/ssl/own-ca.pem`. Channels know no database
     /// number. The password is never shown.
+    ///
+    /// `redis+sentinel://` leads to the master that sentinels name, and `redis+cluster://` to any
+    /// node of a cluster, whose nodes pass on to each other what is published.
     pub fn url(mut self, url: &str) -> Self {
         self.url = Some(Secret::from(url));
         self

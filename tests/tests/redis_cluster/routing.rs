@@ -8,7 +8,7 @@ use infra_state::conformance::Fixture;
 use infra_state::{
     Atomicity, ErrorKind, Requirement, StateOptions, StateStore, create_state_store,
 };
-use infra_tests::servers::{RedisCluster, shared_redis_url, unique_name};
+use infra_tests::servers::{RedisCluster, RedisConfig, shared_redis_url, unique_name};
 
 use crate::support::{PATIENT, SECOND, connect, key_at, until};
 
@@ -39,6 +39,30 @@ async fn every_call_finds_the_node_of_its_key() {
     leases_and_caches_work(&cluster, &store).await;
     events_reach_subscribers_at_any_node(&cluster).await;
     s62_close_ends_all_connections(&cluster, store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s61_every_node_wants_the_password_and_a_wrong_one_is_permanent() {
+    let cluster = RedisCluster::start_with(RedisConfig::new().password("secret"), 3, 0, PATIENT);
+    let with = |password: &str| cluster.url().replace("://", &format!("://:{password}@"));
+    let store = connect(&with("secret"), 10 * SECOND).await;
+    let entries: Vec<_> = (0..60).map(|n| (format!("k{n}"), n)).collect();
+    store.set_many(&entries).await.unwrap();
+    assert_eq!(store.scan("k").collect().await.unwrap().len(), 60);
+    for (url, lazy) in [
+        (with("canary"), false),
+        (cluster.url(), false),
+        (with("canary"), true),
+    ] {
+        let options = StateOptions::new().url(url).lazy(lazy);
+        let error = match create_state_store("redis", options).await {
+            Ok(store) => store.get::<i64>("k").await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+        assert_eq!(error.class(), Class::Permanent, "{error}");
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+    }
 }
 
 async fn s38_capabilities_and_cross_slot(store: &StateStore) {

@@ -16,6 +16,9 @@
 //! # }
 //! ```
 //!
+//! A backend that is dear to start runs all rows in one test:
+//! [`conformance_in_one_test!`](crate::conformance_in_one_test).
+//!
 //! Each test gets a fixture of its own, whose keys no other test may touch: a namespace with a
 //! name of its own will do. A store whose values are no JSON text is asked for no counters and no
 //! text, see [`StateStore::encoding`]. The rows need nothing but the portable calls. What needs a server that

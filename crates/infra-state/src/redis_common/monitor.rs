@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infra_core::context::spawn_detached;
-use infra_core::{Class, Classify};
 use infra_redis::{Effect, FaultKind, LinkStatus, LinkWatch, RedisFault, RedisOptions};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -175,10 +174,10 @@ impl<C: Observed> Following<C> {
         }
         while let Err(fault) = self.look_for_marker().await {
             debug!(backend = "redis", %fault, "cannot tell whether the server kept its data");
-            if fault.class() == Class::Permanent {
+            // A node of a cluster that was just started refuses to answer for a while.
+            if fault.kind() != FaultKind::NotSettled {
                 break;
             }
-            // A node of a cluster that was just started refuses to answer for a while.
             sleep(RETRY).await;
         }
         if let Err(fault) = self.look_for_risks().await {
