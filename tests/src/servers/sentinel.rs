@@ -38,7 +38,7 @@ impl RedisSentinels {
                     .line(&format!(
                         "sentinel down-after-milliseconds {SERVICE} {down_after_ms}"
                     ))
-                    .line(&format!("sentinel failover-timeout {SERVICE} 10000"));
+                    .line(&format!("sentinel failover-timeout {SERVICE} 5000"));
                 RedisServer::start(config)
             })
             .collect();

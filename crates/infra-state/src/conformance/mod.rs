@@ -176,12 +176,12 @@ where
 /// A row with its name, ready to run.
 pub type NamedRow<'a> = (&'static str, Box<dyn FnOnce() + Send + 'a>);
 
-/// Runs rows, eight at a time; see [`conformance_in_one_test!`](crate::conformance_in_one_test).
+/// Runs rows, four at a time; see [`conformance_in_one_test!`](crate::conformance_in_one_test).
 ///
 /// # Panics
 /// When rows fail, with their names.
 pub fn run_all(rows: Vec<NamedRow<'_>>) {
-    const AT_ONCE: usize = 8;
+    const AT_ONCE: usize = 4;
     let waiting = std::sync::Mutex::new(rows.into_iter());
     let failed = std::sync::Mutex::new(Vec::new());
     let next = || waiting.lock().unwrap().next();
@@ -215,7 +215,7 @@ macro_rules! conformance_tests {
     )*};
 }
 
-/// All rows in one test, eight at a time, for backends that are dear to start.
+/// All rows in one test, four at a time, for backends that are dear to start.
 #[macro_export]
 macro_rules! conformance_in_one_test {
     ($factory:expr) => {
