@@ -56,14 +56,7 @@ async fn s57_s59_a_new_master_is_found_without_a_new_handle() {
     });
     gap.await.unwrap();
     let started = Instant::now();
-    let follows = |servers: &mut RedisSentinels| {
-        let info = servers
-            .server_mut(0)
-            .client()
-            .text(&["INFO", "replication"]);
-        info.contains("master_link_status:up")
-    };
-    while !follows(&mut servers) {
+    while !servers.says(0, "master_link_status:up") {
         assert!(
             started.elapsed() < 40 * SECOND,
             "the old master does not follow"

@@ -108,9 +108,18 @@ impl RedisSentinels {
         until("the sentinels agree", || self.master() != before);
         // Until the old master is told, it takes writes that are lost.
         let Some(before) = before else { return };
-        until("the old master is told", || {
-            let info = self.servers[before].client().text(&["INFO", "replication"]);
-            info.contains("role:slave")
-        });
+        until("the old master is told", || self.says(before, "role:slave"));
+    }
+
+    /// Whether a server says this about its replication. One that is just made a replica hangs up
+    /// on everybody, which is a no.
+    ///
+    /// # Panics
+    /// When it does not take connections.
+    pub fn says(&self, place: usize, word: &str) -> bool {
+        let info = self.servers[place]
+            .client()
+            .command(&["INFO", "replication"]);
+        matches!(info, Ok(Reply::Text(info)) if info.contains(word))
     }
 }
