@@ -48,10 +48,11 @@ impl Space {
             Some(len) => {
                 self.replaced = 0;
                 self.may_wait = len / SHARE;
+                let refused = self.refused.take();
+                self.refused = refused
+                    .filter(|refused| *refused > bytes)
+                    .map(|refused| refused - bytes);
             }
-        }
-        if self.refused.is_some_and(|refused| bytes >= refused) {
-            self.refused = None;
         }
     }
 

@@ -191,7 +191,9 @@ impl Writer {
             return answer(evaluated);
         }
         let immediate = self.options.durability == FileDurability::Immediate;
-        let durable = due || immediate || revision > self.reserved;
+        // Nothing is acknowledged on trust while the disk may be full.
+        let doubtful = self.space.to_probe().is_some();
+        let durable = due || immediate || doubtful || revision > self.reserved;
         let reserved = match durable {
             true if immediate => revision,
             true => revision + RESERVED,
