@@ -120,7 +120,8 @@ pub const SETTINGS: &[Setting] = &[
         .doc(
             "Redis of the state store: `redis://[user][:password@]host[:port][/db]`, or `rediss`; a \
              cluster: `redis+cluster://host,host`; behind sentinels: \
-             `redis+sentinel://host,host/service`.",
+             `redis+sentinel://host,host/service`. `?ack=replicated:1` or `?ack=fsynced` says when \
+             a write counts as done, `?read=replicas` lets reads be stale.",
         ),
     Setting::text(STATE_FILE_PATH)
         .required_with(STATE_BACKEND, &["file"])

@@ -282,7 +282,7 @@ mod tests {
         let (clock, throttle) = throttle();
         let passed = (0..1_000).filter(|_| throttle.begin().is_ok()).count();
         assert!(
-            (1..50).contains(&passed),
+            (3..50).contains(&passed),
             "{passed} of 1000 calls reached it"
         );
         assert_eq!(throttle.refusal(), 1_000.0 / 1_001.0);

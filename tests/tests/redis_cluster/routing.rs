@@ -6,7 +6,7 @@ use infra_events::{EventOptions, Typed, create_event_bus};
 use infra_redis::{FaultKind, RedisOptions};
 use infra_state::conformance::Fixture;
 use infra_state::{
-    Atomicity, ErrorKind, Requirement, StateOptions, StateStore, create_state_store,
+    Acknowledged, Atomicity, ErrorKind, Requirement, StateOptions, StateStore, create_state_store,
 };
 use infra_tests::servers::{RedisCluster, RedisConfig, shared_redis_url, unique_name};
 
@@ -99,6 +99,17 @@ async fn plain_url_says_what_to_change(cluster: &RedisCluster) {
     let error = create_state_store("redis", options).await.unwrap_err();
     assert_eq!(error.class(), Class::Permanent, "{error}");
     assert!(error.to_string().contains("redis://"), "{error}");
+    // What a cluster does not offer is refused, not left out.
+    let own = || StateOptions::new().url(cluster.url());
+    let levels = [
+        own().acknowledge(Acknowledged::Replicated(1)),
+        own().read_from_replicas(true),
+    ];
+    for options in levels {
+        let error = create_state_store("redis", options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("cluster"), "{error}");
+    }
     // Nor does the other library do what it cannot.
     let options = StateOptions::new().url(cluster.url());
     let error = create_state_store("fred", options).await.unwrap_err();

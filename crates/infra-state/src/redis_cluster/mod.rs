@@ -33,7 +33,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infra_core::BoxFuture;
-use infra_redis::{Cluster, Command, Decimal, Effect, RedisFault, Slot, Value};
+use infra_redis::{
+    Acknowledge, Cluster, Command, Decimal, Effect, RedisFault, RedisOptions, Slot, Value,
+};
 
 use self::monitor::ClusterMonitor;
 use crate::capabilities::{Atomicity, Capabilities, Versions};
@@ -71,6 +73,7 @@ impl RedisClusterDriver {
     /// A URL that cannot be used; and why no node tells about the cluster.
     pub async fn connect(options: &StateOptions) -> Result<Self, DriverError> {
         let options = connection_options(options)?;
+        check_levels(&options)?;
         Ok(RedisClusterDriver::over(Cluster::connect(options).await?).monitored())
     }
 
@@ -370,4 +373,15 @@ fn cross_slot(index: usize) -> DriverError {
     let message = "the keys lie in different slots of the cluster: give those that are written in \
                    one step a hash tag in common, as in `{desk}:a` and `{desk}:b`";
     DriverError::new(ErrorKind::CrossSlot, message).with_index(index)
+}
+
+/// What one server offers and a cluster does not, asked for by other ways than its URL.
+fn check_levels(options: &RedisOptions) -> Result<(), DriverError> {
+    let asked = match (options.acknowledged(), options.reads_may_be_stale()) {
+        (Acknowledge::Accepted, false) => return Ok(()),
+        (Acknowledge::Accepted, true) => "reads from replicas".to_owned(),
+        (level, _) => format!("writes that are {level}"),
+    };
+    let message = format!("a cluster offers no {asked}: leave the option out, or use one server");
+    Err(DriverError::new(ErrorKind::Unsupported, message))
 }
