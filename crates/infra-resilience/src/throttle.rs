@@ -309,6 +309,20 @@ mod tests {
     }
 
     #[test]
+    fn a_long_pause_forgets_what_left_the_window_and_nothing_else() {
+        let (clock, throttle) = throttle();
+        for (at, requests) in [(0, 1), (2, 1), (5, 2)] {
+            clock.set(MonoTime::ZERO.plus(Duration::from_secs(at)));
+            for _ in 0..requests {
+                throttle.begin().ok();
+            }
+        }
+        assert_eq!(throttle.refusal(), 4.0 / 5.0);
+        clock.set(MonoTime::ZERO.plus(Duration::from_secs(12)));
+        assert_eq!(throttle.refusal(), 2.0 / 3.0, "those of the fifth second");
+    }
+
+    #[test]
     fn bad_settings_are_refused_with_their_values() {
         let cases = [
             (Throttle::builder("t").k(f64::NAN), "`k`: is NaN"),

@@ -26,7 +26,7 @@ use super::disk::Disk;
 use super::error::{FileError, FileFault};
 use super::load::{self, Loaded};
 use super::residency::Residency;
-use super::row::{self, is_apart};
+use super::row::{self, Progress, is_apart};
 use super::snapshot::{Pair, Snapshot};
 use super::storage::Storage;
 use super::view::{Changes, Entry, Value, View};
@@ -57,17 +57,6 @@ pub(super) struct Engine {
     storage: Storage,
     /// Of the file, so that no version of another one is taken for one of this.
     pub(super) origin: u64,
-}
-
-/// What is written with every commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Progress {
-    pub(super) revision: u64,
-    /// Milliseconds since 1970.
-    pub(super) time: u64,
-    /// Whoever opens the file after a crash begins behind this revision, because those up to it may
-    /// have been given away by writes that never became durable.
-    pub(super) reserved: u64,
 }
 
 /// A commit that failed.
@@ -413,32 +402,6 @@ impl<'t> Tables<'t> {
             self.long_values.remove(key.as_bytes())?;
         }
         Ok(())
-    }
-}
-
-impl Progress {
-    pub(super) fn row(self) -> [u8; 24] {
-        let mut row = [0; 24];
-        let numbers = [self.revision, self.time, self.reserved];
-        for (place, number) in row.chunks_exact_mut(8).zip(numbers) {
-            place.copy_from_slice(&number.to_be_bytes());
-        }
-        row
-    }
-
-    pub(super) fn from_row(row: &[u8]) -> Option<Progress> {
-        let (revision, rest) = row.split_first_chunk::<8>()?;
-        let (time, rest) = rest.split_first_chunk::<8>()?;
-        let revision = u64::from_be_bytes(*revision);
-        let reserved = match rest.is_empty() {
-            true => revision,
-            false => u64::from_be_bytes(rest.try_into().ok()?),
-        };
-        Some(Progress {
-            revision,
-            time: u64::from_be_bytes(*time),
-            reserved,
-        })
     }
 }
 

@@ -12,11 +12,11 @@ use tracing::info;
 
 use super::batch::Expiries;
 use super::engine::{
-    FORMAT, FORMAT_VERSION, LONG_VALUES, META, ORIGIN, PROGRESS, Progress, ROWS, Tables, VALUES_V1,
+    FORMAT, FORMAT_VERSION, LONG_VALUES, META, ORIGIN, PROGRESS, ROWS, Tables, VALUES_V1,
 };
 use super::error::{FileError, FileFault};
 use super::residency::Residency;
-use super::row::{self, Place, Row};
+use super::row::{self, Place, Progress, Row};
 use super::view::{Entry, NEVER, SHARDS, Shard, Value, View};
 
 /// How often a long reading says how far it is.

@@ -8,10 +8,11 @@ use infra_core::Outcome;
 use tracing::{error, info, warn};
 
 use super::batch::Op;
-use super::engine::{CommitFailed, Engine, OpenFailed, Progress};
+use super::engine::{CommitFailed, Engine, OpenFailed};
 use super::error::{FileError, FileFault};
 use super::load::Loaded;
 use super::queue::Request;
+use super::row::Progress;
 use super::writer::{Evaluated, State, Writer};
 use crate::driver::DriverError;
 

@@ -105,6 +105,43 @@ pub(super) fn decode_v1(row: &[u8]) -> Option<(u64, u64, Bytes)> {
     Some((revision, expires, Bytes::copy_from_slice(value)))
 }
 
+/// What is written with every commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Progress {
+    pub(super) revision: u64,
+    /// Milliseconds since 1970.
+    pub(super) time: u64,
+    /// Whoever opens the file after a crash begins behind this revision, because those up to it may
+    /// have been given away by writes that never became durable.
+    pub(super) reserved: u64,
+}
+
+impl Progress {
+    pub(super) fn row(self) -> [u8; 24] {
+        let mut row = [0; 24];
+        let numbers = [self.revision, self.time, self.reserved];
+        for (place, number) in row.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
+        row
+    }
+
+    pub(super) fn from_row(row: &[u8]) -> Option<Progress> {
+        let (revision, rest) = row.split_first_chunk::<8>()?;
+        let (time, rest) = rest.split_first_chunk::<8>()?;
+        let revision = u64::from_be_bytes(*revision);
+        let reserved = match rest.is_empty() {
+            true => revision,
+            false => u64::from_be_bytes(rest.try_into().ok()?),
+        };
+        Some(Progress {
+            revision,
+            time: u64::from_be_bytes(*time),
+            reserved,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable, StorageError};
 
-use super::engine::{LONG_VALUES, META, PROGRESS, Progress, ROWS, guarded};
+use super::engine::{LONG_VALUES, META, PROGRESS, ROWS, guarded};
 use super::error::{FileError, FileFault};
-use super::row::{Place, Row};
+use super::row::{Place, Progress, Row};
 
 /// A commit that stays readable for as long as this lives, whatever is written afterwards.
 ///
