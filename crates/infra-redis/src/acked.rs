@@ -34,7 +34,8 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 /// A server is asked again after so long: no connection is blocked for longer by those who have
 /// their answers, or taken for dead.
 const SLICE: Duration = Duration::from_millis(250);
-/// What is left of a caller's time for the answer to come back, at most.
+/// What is left of a caller's time for the answer to come back, at most. A server with nothing else
+/// to do notices up to 100 ms late that the time of a `WAIT` is over.
 const LONGEST_MARGIN: Duration = Duration::from_millis(250);
 
 /// What batches are sent over.
@@ -179,7 +180,7 @@ impl<C: Batch> Acked<C> {
             call,
             caller: Caller {
                 deadline,
-                wait_until: deadline - (limit / 10).min(LONGEST_MARGIN),
+                wait_until: deadline - (limit / 5).min(LONGEST_MARGIN),
                 stage: stage.clone(),
                 tell,
             },

@@ -185,7 +185,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 async fn ack_a_stopped_replica_fails_each_write_at_its_own_deadline() {
     let primary = primary();
     let replica = replica(&primary);
-    let short = connect(&primary, Acknowledged::Replicated(1), SECOND).await;
+    let short = connect(&primary, Acknowledged::Replicated(1), 2 * SECOND).await;
     let long = connect(&primary, Acknowledged::Replicated(1), 60 * SECOND).await;
     short.set("k", &0).await.unwrap();
     let found = short.get_versioned::<i64>("k").await.unwrap();
@@ -197,7 +197,7 @@ async fn ack_a_stopped_replica_fails_each_write_at_its_own_deadline() {
     let asked = Instant::now();
     let calls = tokio::join!(short.set("k2", &1), short.increment("n", 1));
     let took = asked.elapsed();
-    assert!(took >= SECOND / 2 && took < 3 * SECOND / 2, "{took:?}");
+    assert!(took >= SECOND && took < 3 * SECOND, "{took:?}");
     missed(calls.0, "0 of 1 replicas");
     missed(calls.1, "0 of 1 replicas");
     let swap = short.compare_and_swap("k", &found.version, &1, None);
