@@ -11,10 +11,11 @@
 //!
 //! Version 1 had one table, `infra_state_values`, and neither origin nor the last number.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redb::{
     Builder, CompactionError, Database, Durability, ReadableDatabase, ReadableTable, Table,
@@ -49,6 +50,8 @@ pub(super) const FORMAT_VERSION: u32 = 2;
 const CACHE_BYTES: usize = 64 << 20;
 /// Up to this size every page's checksum is verified at each opening, above it only after a crash.
 const ALWAYS_CHECKED: u64 = 1 << 30;
+/// How often a long verification says how far it is.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Smaller files are not worth compacting.
 const SMALL: u64 = 4 << 20;
 
@@ -155,12 +158,17 @@ impl Engine {
 
     fn database(disk: &Disk, storage: &Storage, check: bool) -> Result<Database, FileError> {
         let path = disk.path().to_owned();
+        let told = Cell::new(Instant::now());
         let opened = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .set_check_integrity_on_open(check)
+            // Called for a file that was closed as well, because the check is a repair.
             .set_repair_callback(move |session| {
-                info!(path = %path.display(), done = session.progress(),
-                    "state file was not closed, verifying it");
+                if told.get().elapsed() >= PATIENCE {
+                    told.set(Instant::now());
+                    info!(path = %path.display(), done = session.progress(),
+                        "still verifying the state file");
+                }
             })
             .create_with_backend(storage.clone());
         opened.map_err(|error| FileError::database(disk.path(), &error))
