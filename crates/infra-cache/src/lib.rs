@@ -131,6 +131,11 @@ mod shared;
 mod stats;
 mod store;
 
+// What of the shared words stands in this crate's signatures, so that nobody needs another dependency
+// to read an error; and the crate itself, for the rest.
+#[doc(no_inline)]
+pub use infra_core::{self, BoxFuture, Class, Classify, Outcome, Secret, SharedClock};
+
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use freshness::Freshness;
 #[cfg(feature = "events")]

@@ -74,6 +74,11 @@ mod signal;
 mod sync;
 mod transition;
 
+// What of the shared words stands in this crate's signatures, so that nobody needs another dependency
+// to read an error; and the crate itself, for the rest.
+#[doc(no_inline)]
+pub use infra_core::{self, BoxFuture, Class, Classify, Context, Outcome, SharedClock};
+
 pub use audit::{AuditKind, AuditRecord};
 pub use builder::Builder;
 pub use controller::{EmergencyController, RaiseReport};

@@ -97,7 +97,7 @@
 //!   [`subscribe_timeout`](EventOptions::subscribe_timeout); then it is an error, and nothing of it
 //!   is left.
 //! - A publish waits likewise for the [`publish_timeout`](EventOptions::publish_timeout). Its error
-//!   says by [`Classify`](infra_core::Classify) whether it may be repeated.
+//!   says by [`Classify`] whether it may be repeated.
 //! - The log says "lost" and "restored" once each per connection.
 //!
 //! # Closing
@@ -166,6 +166,13 @@ mod shared;
 mod signal;
 mod subscription;
 mod worker;
+
+// What of the shared words stands in this crate's signatures, so that nobody needs another dependency
+// to read an error; and the crate itself, for the rest.
+#[doc(no_inline)]
+pub use infra_core::{
+    self, BoxFuture, Class, Classify, Context, CorrelationId, Outcome, Secret, TraceParent, context,
+};
 
 pub use bus::{CloseReport, EventBus, Published, create_event_bus};
 pub use capabilities::{Capabilities, DeliveryClass, PublishLevel};

@@ -64,6 +64,13 @@ mod order;
 mod runtime;
 mod timestamp;
 
+// What of the shared words stands in this crate's signatures, so that nobody needs another dependency
+// to read an error; and the crate itself, for the rest.
+#[doc(no_inline)]
+pub use infra_core::{
+    self, BoxFuture, Class, Classify, Context, CorrelationId, Outcome, SharedClock,
+};
+
 pub use checkpoint::{Checkpoint, Status};
 pub use error::{Error, ErrorKind, Result};
 pub use execution::Execution;

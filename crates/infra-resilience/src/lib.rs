@@ -106,8 +106,7 @@
 //! error says that nobody knows whether the call took effect.
 //! ```
 //! use std::time::Duration;
-//! use infra_core::{Classify, Outcome, SystemClock};
-//! use infra_resilience::timeout;
+//! use infra_resilience::{Classify, Outcome, SystemClock, timeout};
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let never = std::future::pending::<()>();
 //! let limit = Duration::from_millis(5);
@@ -120,8 +119,7 @@
 //! [`timeout_detached`] stops waiting and lets the work finish in a task of its own.
 //! ```
 //! use std::time::Duration;
-//! use infra_core::SystemClock;
-//! use infra_resilience::timeout_detached;
+//! use infra_resilience::{SystemClock, timeout_detached};
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let work = async { Ok::<_, std::io::Error>(7) };
 //! let limit = Duration::from_secs(1);
@@ -363,6 +361,14 @@ mod timeout;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod turnstile;
+
+// What of the shared words stands in this crate's signatures, so that nobody needs another dependency
+// to read an error; and the crate itself, for the rest.
+#[doc(no_inline)]
+pub use infra_core::{
+    self, Class, Classify, Clock, Deadline, ManualClock, MonoTime, Outcome, SharedClock,
+    SystemClock,
+};
 
 pub use adaptive::{AdaptiveBuilder, AdaptiveLimiter, AdaptivePermit, Algorithm};
 pub use breaker::{

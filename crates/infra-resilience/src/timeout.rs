@@ -24,8 +24,7 @@ use crate::telemetry;
 ///
 /// ```
 /// use std::time::Duration;
-/// use infra_core::SystemClock;
-/// use infra_resilience::timeout;
+/// use infra_resilience::{SystemClock, timeout};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let clock = SystemClock::shared();

@@ -44,7 +44,7 @@
 //!   with `~` belong to them.
 //! - **Deadlines** hold for every call, by class of call, see [`StoreOptions`].
 //! - **Errors** say what became of the call: after [`ErrorKind::Timeout`] of a write the outcome
-//!   is unknown, never "failed". [`Error`] implements [`infra_core::Classify`].
+//!   is unknown, never "failed". [`Error`] says so by [`Classify`].
 //! - **Outages** of Redis: calls wait until it is back or until their deadline, and fail then as
 //!   [`ErrorKind::Unavailable`], not applied. Reads cut off on the way are repeated, writes never.
 //! - **Acknowledged** means what [`Capabilities::acknowledged`] says: in the memory of the primary
@@ -190,6 +190,11 @@ mod store;
 mod ttl;
 mod version;
 mod watch;
+
+// What of the shared words stands in this crate's signatures, so that nobody needs another dependency
+// to read an error; and the crate itself, for the rest.
+#[doc(no_inline)]
+pub use infra_core::{self, BoxFuture, Class, Classify, Outcome, Secret, SharedClock};
 
 pub use capabilities::{Acknowledged, Atomicity, Capabilities, Requirement, Versions};
 pub use codec::Encoding;

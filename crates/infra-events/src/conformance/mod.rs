@@ -4,7 +4,7 @@
 //! each. A driver's crate says how a bus on it is made, and no more:
 //!
 //! ```no_run
-//! use infra_core::BoxFuture;
+//! use infra_events::BoxFuture;
 //! use infra_events::{EventBus, EventOptions, conformance::Harness};
 //!
 //! struct Memory;

@@ -9,9 +9,8 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use infra_core::SystemClock;
 //! use infra_resilience::tower::{BreakerLayer, FlatErrorLayer, RetryLayer, TimeoutLayer};
-//! use infra_resilience::{CircuitBreaker, Retry};
+//! use infra_resilience::{CircuitBreaker, Retry, SystemClock};
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

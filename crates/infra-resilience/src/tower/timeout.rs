@@ -71,7 +71,7 @@ impl<F> TimeoutLayer<F> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use infra_core::{Deadline, SystemClock};
+    /// use infra_resilience::{Deadline, SystemClock};
     /// use infra_resilience::tower::{FlatErrorLayer, TimeoutLayer};
     /// use tower::{ServiceBuilder, ServiceExt, service_fn};
     ///

@@ -21,7 +21,7 @@ use crate::error::ErrorKind;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use infra_core::{Classify, Outcome};
+/// use infra_state::{Classify, Outcome};
 /// use infra_state::layer::{Faults, Layers};
 /// use infra_state::{MemoryDriver, MemoryOptions, StateStore, StoreOptions};
 ///
