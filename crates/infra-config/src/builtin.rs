@@ -201,14 +201,18 @@ pub const SETTINGS: &[Setting] = &[
             "How long a circuit breaker stays open at first; twice as long after each failed probe, \
              up to four times.",
         ),
-    Setting::duration(CALL_TIMEOUT, SHORTEST, DAY).doc(
-        "How long a call may take with all its tries and waits, where the program did not say: \
-         30 s, for the API of an exchange 15 s.",
-    ),
+    Setting::duration(CALL_TIMEOUT, SHORTEST, DAY)
+        .unless_set("15s", "30s")
+        .doc(
+            "How long a call may take with all its tries and waits, where the program did not say: \
+             30 s, for the API of an exchange 15 s. Below 10 s, `CALL_ATTEMPT_TIMEOUT` must be set \
+             too.",
+        ),
     Setting::duration(CALL_ATTEMPT_TIMEOUT, SHORTEST, DAY)
         .at_most(CALL_TIMEOUT)
+        .unless_set("5s", "10s")
         .doc(
             "How long one try may take, where the program did not say: 10 s, for the API of an \
-             exchange 5 s.",
+             exchange 5 s. Above 15 s, `CALL_TIMEOUT` must be set too.",
         ),
 ];

@@ -11,6 +11,7 @@ use crate::loader::{Findings, Loader};
 use crate::problem::{Place, Problem, ProblemKind};
 use crate::setting::{Kind, Required, Secrecy, Selection, Setting};
 use crate::source::Source;
+use crate::value::Value;
 
 /// What is wrong with the declarations themselves: names, duplicates, defaults.
 pub(crate) fn declarations(loader: &Loader) -> Vec<Problem> {
@@ -41,6 +42,15 @@ pub(crate) fn declarations(loader: &Loader) -> Vec<Problem> {
             wrong(
                 name,
                 "the default of this setting is not valid for its kind",
+            );
+        }
+        if let Some((least, most)) = setting.unless_set
+            && (setting.default.is_some() || invalid(least) || invalid(most))
+        {
+            wrong(
+                name,
+                "what counts unless it is set must be valid for its kind, and it must not have a \
+                 default",
             );
         }
         let other = |limit| loader.settings.iter().find(|other| other.name == limit);
@@ -144,33 +154,87 @@ pub(crate) fn orders(settings: &[Setting], values: &Values, findings: &mut Findi
         let Some((high, low)) = limit else {
             continue;
         };
-        let (Some(least), Some(most)) = (&low.value, &high.value) else {
+        let [Some(most), Some(least)] = [Bound::of(high, End::Least), Bound::of(low, End::Most)]
+        else {
             continue;
         };
-        if least.compare(most) != Some(Ordering::Greater) {
-            continue;
+        if (high.value.is_some() || low.value.is_some())
+            && least.value.compare(&most.value) == Some(Ordering::Greater)
+        {
+            findings.problems.push(misfit(&most, &least));
         }
-        let written = |resolved: &Resolved| resolved.source != Source::Default;
-        let (at, relation, other) = if written(high) && !written(low) {
-            (high, "less", low)
-        } else {
-            (low, "more", high)
-        };
-        let value = |resolved: &Resolved| {
-            let value = resolved.value.as_ref();
-            value.map_or_else(String::new, |value| shown(value, resolved.setting.secrecy))
-        };
-        let message = format!(
-            "is {}, {relation} than {} ({}, {})",
-            value(at),
-            other.setting.name,
-            value(other),
-            other.source
-        );
-        let place = Place::Source(at.source.clone());
-        let problem = Problem::new(ProblemKind::Invalid, place, message);
-        findings.problems.push(problem.of(at.setting.name));
     }
+}
+
+/// One of two values in an order: the setting's own, or what its users take where it has none.
+struct Bound<'a> {
+    resolved: &'a Resolved,
+    value: Value,
+    end: End,
+}
+
+/// Which of the values that users of a setting may take.
+#[derive(Clone, Copy)]
+enum End {
+    Least,
+    Most,
+}
+
+impl<'a> Bound<'a> {
+    /// `None` for a setting that bounds nothing, or whose text was not understood.
+    fn of(resolved: &'a Resolved, end: End) -> Option<Self> {
+        let value = match (&resolved.value, &resolved.source) {
+            (Some(value), _) => value.clone(),
+            (None, Source::Default) => {
+                let (least, most) = resolved.setting.unless_set?;
+                let text = match end {
+                    End::Least => least,
+                    End::Most => most,
+                };
+                resolved.setting.parse(text, &[]).ok()?
+            }
+            (None, _) => return None,
+        };
+        Some(Bound {
+            resolved,
+            value,
+            end,
+        })
+    }
+
+    fn is_written(&self) -> bool {
+        self.resolved.source != Source::Default
+    }
+
+    fn shown(&self) -> String {
+        shown(&self.value, self.resolved.setting.secrecy)
+    }
+
+    /// The value and where it comes from.
+    fn origin(&self) -> String {
+        let value = self.shown();
+        match (&self.resolved.value, self.end) {
+            (Some(_), _) => format!("{value}, {}", self.resolved.source),
+            (None, End::Least) => format!("down to {value} unless set"),
+            (None, End::Most) => format!("up to {value} unless set"),
+        }
+    }
+}
+
+fn misfit(high: &Bound<'_>, low: &Bound<'_>) -> Problem {
+    let (at, relation, other) = if high.is_written() && !low.is_written() {
+        (high, "less", low)
+    } else {
+        (low, "more", high)
+    };
+    let (name, resolved) = (other.resolved.setting.name, at.resolved);
+    let (value, origin) = (at.shown(), other.origin());
+    let message = format!("is {value}, {relation} than {name} ({origin})");
+    let place = Place::Source(resolved.source.clone());
+    let problem = Problem::new(ProblemKind::Invalid, place, message);
+    let unset = other.resolved.value.is_none();
+    let hint = unset.then(|| "set both".to_owned());
+    problem.of(resolved.setting.name).hint(hint)
 }
 
 fn missing(setting: &Setting, values: &Values, explicit: bool) -> Option<Problem> {

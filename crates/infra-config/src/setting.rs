@@ -33,6 +33,8 @@ pub struct Setting {
     pub used_with: Option<Selection>,
     /// The other setting whose value it must not exceed, where both have one.
     pub at_most: Option<&'static str>,
+    /// The least and the greatest text that users of the setting take where it has no value.
+    pub unless_set: Option<(&'static str, &'static str)>,
     /// Whether a reload may change it.
     pub reloadable: bool,
     /// What it is for, in one or two sentences.
@@ -171,6 +173,7 @@ impl Setting {
             required: Required::No,
             used_with: None,
             at_most: None,
+            unless_set: None,
             reloadable: false,
             doc: "",
         }
@@ -285,6 +288,34 @@ impl Setting {
     #[must_use]
     pub const fn at_most(mut self, setting: &'static str) -> Self {
         self.at_most = Some(setting);
+        self
+    }
+
+    /// What users of the setting take where it has no value, from `least` to `most`, so that it
+    /// counts for [`at_most`](Self::at_most) all the same: a setting that somebody sets must not
+    /// exceed the least of its bound, nor fall below the most of what it bounds. Both must be valid
+    /// for the kind, and a setting with a default must not have any.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use infra_config::{Loader, Setting};
+    ///
+    /// const DAY: Duration = Duration::from_secs(86_400);
+    /// const SETTINGS: &[Setting] = &[
+    ///     Setting::duration("DESK_STEP", Duration::ZERO, DAY)
+    ///         .at_most("DESK_ROUND")
+    ///         .unless_set("1s", "5s"),
+    ///     Setting::duration("DESK_ROUND", Duration::ZERO, DAY),
+    /// ];
+    /// let loader = Loader::new().settings(SETTINGS).environment([("DESK_ROUND", "3s")]);
+    /// let errors = loader.load().unwrap_err();
+    /// let expected = "DESK_ROUND (environment): is 3s, less than DESK_STEP (up to 5s unless set); \
+    ///                 set both";
+    /// assert!(errors.to_string().contains(expected));
+    /// ```
+    #[must_use]
+    pub const fn unless_set(mut self, least: &'static str, most: &'static str) -> Self {
+        self.unless_set = Some((least, most));
         self
     }
 

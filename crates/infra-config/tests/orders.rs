@@ -37,14 +37,46 @@ fn a_cap_below_the_default_base_is_told_at_the_cap() {
 }
 
 #[test]
-fn an_attempt_longer_than_the_whole_call_is_refused_where_both_are_set() {
+fn an_attempt_longer_than_the_whole_call_is_refused() {
     let both = problems(&[("CALL_ATTEMPT_TIMEOUT", "10s"), ("CALL_TIMEOUT", "4s")]);
     assert_eq!(
         both,
         ["CALL_ATTEMPT_TIMEOUT (environment): is 10s, more than CALL_TIMEOUT (4s, environment)"]
     );
+    assert!(problems(&[("CALL_ATTEMPT_TIMEOUT", "4s"), ("CALL_TIMEOUT", "4s")]).is_empty());
+}
+
+#[test]
+fn a_call_shorter_than_an_attempt_of_a_preset_is_refused_where_only_the_call_is_set() {
+    assert_eq!(
+        problems(&[("CALL_TIMEOUT", "9999ms")]),
+        [
+            "CALL_TIMEOUT (environment): is 9.999s, less than CALL_ATTEMPT_TIMEOUT (up to 10s unless \
+          set); set both"
+        ]
+    );
+    assert!(problems(&[("CALL_TIMEOUT", "10s")]).is_empty());
     assert!(problems(&[("CALL_ATTEMPT_TIMEOUT", "10s")]).is_empty());
-    assert!(problems(&[("CALL_TIMEOUT", "4s")]).is_empty());
+    assert!(problems(&[]).is_empty());
+}
+
+#[test]
+fn an_attempt_longer_than_a_call_of_a_preset_is_refused_where_only_the_attempt_is_set() {
+    assert_eq!(
+        problems(&[("CALL_ATTEMPT_TIMEOUT", "15001ms")]),
+        [
+            "CALL_ATTEMPT_TIMEOUT (environment): is 15.001s, more than CALL_TIMEOUT (down to 15s \
+          unless set); set both"
+        ]
+    );
+    assert!(problems(&[("CALL_ATTEMPT_TIMEOUT", "15s")]).is_empty());
+}
+
+#[test]
+fn a_limit_that_cannot_be_read_is_not_taken_for_one_that_is_not_set() {
+    let found = problems(&[("CALL_ATTEMPT_TIMEOUT", "20"), ("CALL_TIMEOUT", "4s")]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("a unit is needed"), "{found:?}");
 }
 
 #[test]
@@ -95,9 +127,13 @@ fn bounds_that_cannot_work_are_wrong_declarations() {
             .reloadable()
             .at_most("APP_WAIT"),
         Setting::duration("APP_WAIT", SHORT, LONG),
+        Setting::duration("APP_UNSET", SHORT, LONG).unless_set("1s", "61s"),
+        Setting::duration("APP_TWICE", SHORT, LONG)
+            .default("1s")
+            .unless_set("1s", "2s"),
     ];
     let errors = Loader::new().settings(WRONG).load().unwrap_err();
     let wrong = errors.problems().iter();
     let wrong = wrong.filter(|p| p.kind == ProblemKind::Declaration).count();
-    assert_eq!(wrong, 5, "{errors}");
+    assert_eq!(wrong, 7, "{errors}");
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use infra::core::{BoxFuture, Health, HealthCheck, HealthStatus};
+use infra::resilience::{Pipeline, Quota};
 use infra::{BoxError, Component, Importance, Infrastructure, StartError, StopEnd};
 use tokio::time::Instant;
 
@@ -228,14 +229,44 @@ async fn a_pipeline_follows_the_settings_of_the_operator() {
     let wait = rejected.rejected().unwrap().retry_after.unwrap();
     assert!(wait.as_secs() > 3_000, "{wait:?}");
     infra.shutdown().await;
+}
 
-    // Only the preset knows how long an attempt may take where the operator does not say.
-    let builder = Infrastructure::builder().environment([("CALL_TIMEOUT", "1s")]);
-    let infra = builder.start().await.unwrap();
-    let misfit = infra.pipeline("venue").unwrap().build().unwrap_err();
-    let expected = "is 1s, shorter than `attempt_timeout` (10s)";
-    assert!(misfit.to_string().contains(expected), "{misfit}");
-    infra.shutdown().await;
+#[tokio::test]
+async fn one_time_limit_alone_is_refused_at_the_start_unless_it_suits_every_preset() {
+    let start = |variable, limit| {
+        let builder = Infrastructure::builder().environment([(variable, limit)]);
+        async move { builder.start().await }
+    };
+    for (variable, suits, not, other) in [
+        (
+            "CALL_TIMEOUT",
+            "10s",
+            "9999ms",
+            "CALL_ATTEMPT_TIMEOUT (up to 10s unless set)",
+        ),
+        (
+            "CALL_ATTEMPT_TIMEOUT",
+            "15s",
+            "15001ms",
+            "CALL_TIMEOUT (down to 15s unless set)",
+        ),
+    ] {
+        let refused = start(variable, not).await.unwrap_err().to_string();
+        assert!(
+            refused.contains(variable) && refused.contains(other),
+            "{refused}"
+        );
+
+        let infra = start(variable, suits).await.unwrap();
+        infra.pipeline("venue").unwrap().build().unwrap();
+        let (settings, quota) = (
+            infra.resilience_settings(),
+            Quota::smooth(1, Duration::from_secs(1)),
+        );
+        let exchange = Pipeline::exchange_api("venue", settings, &[quota]);
+        exchange.unwrap().build().unwrap();
+        infra.shutdown().await;
+    }
 }
 
 #[tokio::test]
