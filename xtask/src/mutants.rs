@@ -11,6 +11,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::report::Report;
 use crate::{install, shell};
@@ -66,8 +67,11 @@ const CORES: [Core; 24] = [
 const PACKAGE: &str = "infra-resilience";
 /// The same for all cores, so that they share one build.
 const FEATURES: &str = "tower-retry,shared";
-/// Seconds in which the tests of a mutant have to end. Those of a sound core take a tenth of it.
-const TIMEOUT: &str = "20";
+/// In which the tests of a mutant have to end, unless those of the sound core are slow: see
+/// [`limit`].
+const SHORTEST_LIMIT: Duration = Duration::from_secs(20);
+/// How much slower than the tests of the sound core those of a mutant may be.
+const PATIENCE: u32 = 8;
 /// What a mutant may change without anybody being wronged: what `Debug` prints is no promise.
 const NO_PROMISE: &str = "impl (fmt::)?Debug for";
 /// These take seconds each, and what they find the short ones find.
@@ -82,10 +86,6 @@ pub(crate) fn mutants(report: &mut Report, chosen: &str) {
         .iter()
         .filter(|(file, _)| file.contains(chosen))
         .collect();
-    let sound = report.step("tests of the cores as they are", |_| bench.check(&cores));
-    if sound.is_none() {
-        return;
-    }
     let mut rows = Vec::new();
     for core in cores {
         let row = report.step(&format!("mutants of {}", core.0), |_| bench.run(core));
@@ -114,40 +114,62 @@ impl Bench {
         })
     }
 
-    /// Mutants of a core whose tests fail anyway would all count as noticed.
-    fn check(&self, cores: &[&Core]) -> Result<(), String> {
-        let mut suites: Vec<&str> = cores.iter().flat_map(|core| core.1).copied().collect();
-        suites.sort_unstable();
-        suites.dedup();
-        tree::take_in(&self.tree, &suites)?;
-        let mut command = shell::cargo();
-        command.args(["test", "--quiet", "--package", PACKAGE, "--lib"]);
-        command.args(["--features", FEATURES, "--"]).args(skipped());
-        shell::run(in_tree(&mut command, &self.tree))
-    }
-
-    /// A row of the table for the core; an error where a mutant survives that is not listed.
+    /// A row of the table for the core; an error where a mutant survives that is not listed, and
+    /// where the tests fail without any mutant, with which all of them would count as noticed.
     fn run(&self, (file, suites): &Core) -> Result<String, String> {
         tree::take_in(&self.tree, suites)?;
+        let limit = limit(self.test()?);
         let output = place().join("results").join(file.replace('/', "-"));
         std::fs::create_dir_all(&output).map_err(|error| error.to_string())?;
+        // It ends with an error where a mutant survives or hangs; the results say which.
+        let ended = shell::run(&mut self.tool(file, limit, &output));
+        let results = survivors::Results::read(&output.join("mutants.out"))
+            .map_err(|error| ended.err().unwrap_or(error))?;
+        let row = results.row(file);
+        println!("{row}");
+        let after = self.test()?;
+        if after > limit {
+            let (after, limit) = (after.as_secs(), limit.as_secs());
+            return Err(format!(
+                "too busy a machine: sound tests took {after} s of the {limit} s of a mutant"
+            ));
+        }
+        self.listed.judge(file, &results).map(|()| row)
+    }
+
+    /// Runs the tests of the core as it is; how long they took, without what the compiler did.
+    fn test(&self) -> Result<Duration, String> {
+        let tests = || {
+            let mut command = shell::cargo();
+            command.args(["test", "--quiet", "--package", PACKAGE, "--lib"]);
+            command.args(["--features", FEATURES]);
+            in_tree(command, &self.tree)
+        };
+        shell::run(tests().arg("--no-run"))?;
+        let began = Instant::now();
+        shell::run(tests().arg("--").args(skipped()))?;
+        Ok(began.elapsed())
+    }
+
+    fn tool(&self, file: &str, limit: Duration, output: &Path) -> Command {
         let mut command = Command::new(&self.tool);
         command.args(["mutants", "--in-place", "--package", PACKAGE, "--file"]);
         command.arg(format!("crates/{PACKAGE}/src/{file}"));
         command.args(["--exclude-re", NO_PROMISE, "--features", FEATURES]);
         command.args(["--test-tool", "cargo", "--cap-lints", "true"]);
-        command.args(["--baseline", "skip", "--timeout", TIMEOUT]);
+        command.args(["--baseline", "skip", "--timeout"]);
+        command.arg(limit.as_secs().to_string());
         command.args(["--build-timeout", "600", "--output"]);
-        command.arg(&output).args(["--", "--lib", "--"]);
+        command.arg(output).args(["--", "--lib", "--"]);
         command.args(skipped());
-        // It ends with an error where a mutant survives or hangs; the results say which.
-        let ended = shell::run(in_tree(&mut command, &self.tree));
-        let results = survivors::Results::read(&output.join("mutants.out"))
-            .map_err(|error| ended.err().unwrap_or(error))?;
-        let row = results.row(file);
-        println!("{row}");
-        self.listed.judge(file, &results).map(|()| row)
+        in_tree(command, &self.tree)
     }
+}
+
+/// The time that the tests of a mutant get where those of the sound core take `sound`. It grows
+/// with them, so that on a busy machine slow is not taken for noticed.
+fn limit(sound: Duration) -> Duration {
+    SHORTEST_LIMIT.max(sound * PATIENCE)
 }
 
 fn place() -> PathBuf {
@@ -160,11 +182,23 @@ fn skipped() -> impl Iterator<Item = &'static str> {
 
 /// In the copy, with a build folder of its own, and without the names and lines that are of no use
 /// in thousands of builds.
-fn in_tree<'a>(command: &'a mut Command, tree: &Path) -> &'a mut Command {
+fn in_tree(mut command: Command, tree: &Path) -> Command {
     command
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", place().join("build"))
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env("CARGO_PROFILE_TEST_DEBUG", "0")
-        .env("RUST_BACKTRACE", "0")
+        .env("RUST_BACKTRACE", "0");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mutants_get_more_time_where_the_sound_tests_are_slow() {
+        assert_eq!(limit(Duration::from_millis(900)), Duration::from_secs(20));
+        assert_eq!(limit(Duration::from_secs(4)), Duration::from_secs(32));
+    }
 }
