@@ -42,6 +42,8 @@ use crate::version::{Version, VersionToken};
 pub struct Transaction {
     store: StateStore,
     steps: Vec<Planned>,
+    /// The keys of the first steps; empty while there are few.
+    known: HashSet<String>,
     refused: Option<Error>,
 }
 
@@ -68,6 +70,8 @@ enum Planning {
 }
 
 const OPERATION: &str = "transaction";
+/// So many keys are compared one by one sooner than by a set of them.
+const FEW: usize = 16;
 
 impl StateStore {
     /// An empty transaction.
@@ -75,6 +79,7 @@ impl StateStore {
         Transaction {
             store: self.clone(),
             steps: Vec::new(),
+            known: HashSet::new(),
             refused: None,
         }
     }
@@ -269,15 +274,25 @@ impl Transaction {
         self
     }
 
-    fn checked_key(&self, key: &str) -> Result<String> {
+    fn checked_key(&mut self, key: &str) -> Result<String> {
         let backend_key = self.store.key(OPERATION, key)?.into_owned();
-        let known: HashSet<&str> = self.steps.iter().map(|step| &*step.backend_key).collect();
-        if !known.contains(&*backend_key) {
+        if !self.is_planned(&backend_key) {
             return Ok(backend_key);
         }
         let message = "the key comes twice in one transaction: use set_if, not check and set";
         let cause = DriverError::new(ErrorKind::InvalidKey, message).with_index(self.steps.len());
         Err(self.store.shared.error(OPERATION, Some(key), cause))
+    }
+}
+
+impl Transaction {
+    fn is_planned(&mut self, backend_key: &str) -> bool {
+        let mut keys = self.steps.iter().map(|step| &step.backend_key);
+        if self.steps.len() < FEW {
+            return keys.any(|key| key == backend_key);
+        }
+        self.known.extend(keys.skip(self.known.len()).cloned());
+        self.known.contains(backend_key)
     }
 }
 
