@@ -1,11 +1,13 @@
 //! Layers that store values in another form: compression, encryption.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use infra_core::Outcome;
-use tokio::time::Instant;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
 
 use super::forward::Forward;
 use crate::capabilities::Capabilities;
@@ -34,14 +36,24 @@ pub(super) trait Transform: Send + Sync + 'static {
     fn keeps_integers(&self) -> bool;
 }
 
+/// Counters that share a turn; more would save little, since it is one key that many count on.
+const TURNS: usize = 32;
+
 pub(super) struct Transformed<T> {
     transform: T,
     inner: Arc<dyn StateDriver>,
+    turns: [Mutex<()>; TURNS],
+    hasher: RandomState,
 }
 
 impl<T: Transform> Transformed<T> {
     pub(super) fn driver(inner: Arc<dyn StateDriver>, transform: T) -> Arc<dyn StateDriver> {
-        Arc::new(Transformed { transform, inner })
+        Arc::new(Transformed {
+            transform,
+            inner,
+            turns: [const { Mutex::const_new(()) }; TURNS],
+            hasher: RandomState::new(),
+        })
     }
 
     fn open(&self, key: &str, stored: Option<Bytes>) -> Result<Option<Bytes>, DriverError> {
@@ -73,14 +85,25 @@ impl<T: Transform> Transformed<T> {
         }
     }
 
-    /// Adds by compare-and-swap, until the time is up.
+    /// Adds by compare-and-swap, until the time is up. Callers of this handle take turns: racing
+    /// each other, of `n` of them one would get on with each round and the rest begin anew.
     async fn add(&self, key: &str, delta: i64, limit: Duration) -> Result<i64, DriverError> {
         let deadline = Instant::now() + limit;
+        let contended = || {
+            let message = format!("others were faster for {limit:?}");
+            DriverError::new(ErrorKind::Contended, message)
+        };
+        let group = self.hasher.hash_one(key) as usize % TURNS;
+        let Some(turn) = self.turns.get(group) else {
+            return Err(contended());
+        };
+        let Ok(_turn) = timeout_at(deadline, turn.lock()).await else {
+            return Err(contended());
+        };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let message = format!("others were faster for {limit:?}");
-                return Err(DriverError::new(ErrorKind::Contended, message));
+                return Err(contended());
             }
             match self.add_once(key, delta, left).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {
