@@ -79,10 +79,13 @@ mod on_memory {
     }
 }
 
-/// Those that do other things where an answer takes its time.
+/// Those that do other things where an answer takes its time have a test for each row.
 mod on_file {
     crate::layers::layer_suites! { crate::over_file =>
         retry_breaker_and_timeout encryption all_together_on_disk_or_network
+    }
+    crate::layers::layer_suites_in_one_test_each! { crate::over_file =>
+        size_limits tenant tracing_and_metrics custom compression faults
     }
 }
 

@@ -133,3 +133,21 @@ macro_rules! layer_suites {
     )*};
 }
 pub(crate) use layer_suites;
+
+/// The same with one test for each layer, which costs one process instead of one for each row.
+macro_rules! layer_suites_in_one_test_each {
+    ($fixture:path => $($layers:ident)*) => {$(
+        mod $layers {
+            async fn fixture() -> infra_state::conformance::Fixture {
+                let (layers, taken) = $crate::layers::$layers();
+                $fixture(layers, taken).await
+            }
+
+            #[test]
+            fn passes_the_suite() {
+                infra_state::conformance_in_one_test!(fixture);
+            }
+        }
+    )*};
+}
+pub(crate) use layer_suites_in_one_test_each;
