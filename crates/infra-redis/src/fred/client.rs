@@ -181,9 +181,16 @@ impl Client for FredClient {
                 task: task.abort_handle(),
             }),
         };
+        let greeted = async {
+            let _ = connected.recv().await;
+            client.greet(options).await
+        };
+        // The library may keep what it was to send on a connection that has ended, so nobody waits
+        // for an answer alone.
         let opened = async {
             tokio::select! {
-                _ = connected.recv() => client.greet(options).await,
+                biased;
+                greeted = greeted => greeted,
                 ended = &mut task => Err(match ended {
                     Ok(Err(error)) => fault::of_dial(options, &error).await,
                     _ => fault::broken(options),
@@ -358,6 +365,24 @@ mod tests {
             let shown = format!("{} -> {error}", String::from_utf8_lossy(answer));
             assert_eq!(error.fault(), fault, "{shown}");
             assert_eq!(error.class(), class, "{shown}");
+        }
+    }
+
+    /// Before our own first command, when the library itself has what it wants to know.
+    #[tokio::test]
+    async fn a_connection_that_ends_while_it_is_greeted_is_noticed_at_once() {
+        let pong: &[u8] = b"+PONG\r\n";
+        let answers: &'static [&'static [u8]] =
+            Box::leak(Box::new([pong, b":7\r\n", b"$0\r\n\r\n"]));
+        let options = server_that_says(answers)
+            .await
+            .connect_timeout(Duration::from_secs(60));
+        for _ in 0..20 {
+            let dialled = tokio::time::timeout(Duration::from_secs(20), FredClient::dial(&options));
+            let Err(error) = dialled.await.unwrap() else {
+                panic!("connected");
+            };
+            assert_eq!(error.class(), Class::Transient, "{error}");
         }
     }
 
