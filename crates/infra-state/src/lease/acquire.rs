@@ -20,7 +20,9 @@ impl Lease {
     /// to live while this handle was looking; otherwise `None`. Must be called on a tokio runtime,
     /// where the renewals then run.
     ///
-    /// Not cancel safe: a dropped call may hold the lease until its time to live is over.
+    /// Not cancel safe: a dropped call may hold the lease until its time to live is over. So may
+    /// one that fails with an unknown outcome: nobody has the lease then, and it is free again
+    /// after its time to live.
     ///
     /// # Errors
     /// As [`StateStore::compare_and_swap`](crate::StateStore::compare_and_swap).
@@ -88,29 +90,27 @@ impl Lease {
         match swap {
             Ok(version) => Ok(Some(LeaseGuard::new(self.clone(), record, version, sent))),
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(None),
-            Err(error) if error.outcome() == Outcome::Unknown => {
-                self.settle(record, sent, error).await
-            }
+            Err(error) if error.outcome() == Outcome::Unknown => self.settle(record, error).await,
             Err(error) => Err(error),
         }
     }
 
-    /// Whether a write of unknown outcome made this the holder.
-    async fn settle(
-        &self,
-        record: Record,
-        sent: (infra_core::MonoTime, u64),
-        error: Error,
-    ) -> Result<Option<LeaseGuard>> {
-        let read = self.store.get_versioned::<Record>(&self.key).await;
-        match read {
-            Ok(Versioned {
-                value: Some(stored),
-                version,
-            }) if stored == record => {
-                Ok(Some(LeaseGuard::new(self.clone(), record, version, sent)))
-            }
-            _ => Err(error),
+    /// Whether a write of unknown outcome made this the holder. That the record can be read does not
+    /// tell whether the write is acknowledged at the level of the store, so another one has to be:
+    /// after a failover others might hold the lease under the same token.
+    async fn settle(&self, record: Record, error: Error) -> Result<Option<LeaseGuard>> {
+        let version = match self.store.get_versioned::<Record>(&self.key).await {
+            Ok(read) if read.value.as_ref() == Some(&record) => read.version,
+            _ => return Err(error),
+        };
+        let record = record.renewed();
+        let sent = (self.clock.now(), self.wall_millis());
+        let swap = (self.store)
+            .compare_and_swap(&self.key, &version, &record, Ttl::Clear)
+            .await;
+        match swap {
+            Ok(version) => Ok(Some(LeaseGuard::new(self.clone(), record, version, sent))),
+            Err(_) => Err(error),
         }
     }
 
