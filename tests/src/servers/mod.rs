@@ -11,6 +11,7 @@
 mod cluster;
 mod config;
 mod find;
+mod replication;
 mod sentinel;
 
 use std::fs::{self, File};

@@ -1,5 +1,5 @@
-//! Each fault meets every call of a store: a typed error with the right outcome, in time, and the
-//! same handle works again afterwards.
+//! Each fault meets every call of a store, at each level of acknowledgement: a typed error with the
+//! right outcome, in time, and the same handle works again afterwards.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,12 +9,57 @@ use infra_redis::{Backoff, RedisOptions};
 use infra_state::{Error, ErrorKind, StateStore, StoreOptions};
 use infra_tests::proxy::CuttingProxy;
 use infra_tests::raw::RawClient;
-use infra_tests::servers::{RedisConfig, RedisServer};
+use infra_tests::servers::{RedisConfig, RedisServer, valkey_program};
 
 use crate::operations::{ALL, Operation};
 use crate::{Connection, Driver};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Who has a write when it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Primary,
+    Replica,
+    Disk,
+}
+
+/// A server with what confirms its writes.
+struct Servers {
+    server: RedisServer,
+    replica: Option<RedisServer>,
+}
+
+impl Level {
+    fn start(self, config: RedisConfig) -> Servers {
+        let config = match self {
+            Level::Primary => config,
+            Level::Replica => config.line("repl-diskless-sync-delay 0"),
+            // Older servers of the other kind cannot tell.
+            Level::Disk => config.program(valkey_program()).append_only(),
+        };
+        let server = RedisServer::start(config);
+        let replica = (self == Level::Replica).then(|| server.start_replica());
+        Servers { server, replica }
+    }
+
+    fn url(self, server: &str) -> String {
+        match self {
+            Level::Primary => server.to_owned(),
+            Level::Replica => format!("{server}/?ack=replicated:1"),
+            Level::Disk => format!("{server}/?ack=fsynced"),
+        }
+    }
+}
+
+impl Servers {
+    fn restart(&mut self) {
+        self.server.restart();
+        if self.replica.is_some() {
+            self.server.wait_for_replica();
+        }
+    }
+}
 
 /// A store without an eye on the server: nothing but the calls goes over its connection.
 async fn store_at(url: &str, limit: Duration) -> StateStore {
@@ -122,13 +167,28 @@ fn places(length: u64) -> Vec<usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s57_every_call_survives_a_connection_cut_in_every_place_of_its_answer() {
-    let server = RedisServer::start(RedisConfig::new());
-    let proxy = CuttingProxy::start(server.port());
+    cut_in_every_place(Level::Primary).await;
+}
+
+/// Of the answer and of the confirmation behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ack_every_replicated_write_survives_a_connection_cut_in_every_place() {
+    cut_in_every_place(Level::Replica).await;
+}
+
+async fn cut_in_every_place(level: Level) {
+    let servers = level.start(RedisConfig::new());
+    let proxy = CuttingProxy::start(servers.server.port());
     let limit = 20 * SECOND;
-    let store = store_at(&format!("redis://127.0.0.1:{}", proxy.port()), limit).await;
-    let mut raw = server.client();
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let store = store_at(&level.url(&url), limit).await;
+    let mut raw = servers.server.client();
     let mut round = 0;
     for operation in ALL {
+        // Reads are the same at each level.
+        if level != Level::Primary && !operation.writes() {
+            continue;
+        }
         // Twice, because the first time may teach the server a script.
         let mut length = 0;
         for _ in 0..2 {
@@ -159,9 +219,11 @@ async fn s57_every_call_survives_a_connection_cut_in_every_place_of_its_answer()
                         !uncut && operation.writes(),
                         "{operation:?} at {place}: {error}"
                     );
-                    assert_eq!(
-                        error.kind(),
-                        ErrorKind::Unavailable,
+                    // Only the confirmation may have been cut off.
+                    let unconfirmed = level != Level::Primary;
+                    let unconfirmed = unconfirmed && error.kind() == ErrorKind::Unacknowledged;
+                    assert!(
+                        unconfirmed || error.kind() == ErrorKind::Unavailable,
                         "{operation:?}: {error}"
                     );
                     assert_eq!(error.outcome(), Outcome::Unknown, "{operation:?}: {error}");
@@ -181,9 +243,20 @@ async fn s57_every_call_survives_a_connection_cut_in_every_place_of_its_answer()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s54_every_call_of_a_stopped_server_ends_at_its_deadline() {
-    let server = RedisServer::start(RedisConfig::new());
+    stopped(Level::Primary).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ack_every_call_of_a_stopped_server_ends_at_its_deadline() {
+    stopped(Level::Replica).await;
+    stopped(Level::Disk).await;
+}
+
+async fn stopped(level: Level) {
+    let servers = level.start(RedisConfig::new());
+    let server = &servers.server;
     let limit = 2 * SECOND;
-    let store = store_at(&server.url(), limit).await;
+    let store = store_at(&level.url(&server.url()), limit).await;
     let mut raw = server.client();
     let answers = all_at_once(&store, &mut raw, 0, || server.stop(), async || ()).await;
     server.cont();
@@ -193,7 +266,9 @@ async fn s54_every_call_of_a_stopped_server_ends_at_its_deadline() {
         assert!(kinds.contains(&error.kind()), "{operation:?}: {error}");
         assert_eq!(error.class(), Class::Transient, "{operation:?}: {error}");
         assert!(took < limit * 3 / 2, "{operation:?}: {took:?}");
-        if operation.writes() && !operation.reads_first() && error.kind() == ErrorKind::Timeout {
+        // At a higher level writes may still wait for their turn.
+        let sent = level == Level::Primary && operation.writes() && !operation.reads_first();
+        if sent && error.kind() == ErrorKind::Timeout {
             assert_eq!(error.outcome(), Outcome::Unknown, "{operation:?}: {error}");
         }
         check(operation, &error, None);
@@ -203,20 +278,30 @@ async fn s54_every_call_of_a_stopped_server_ends_at_its_deadline() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s57_every_call_on_the_way_when_the_server_is_killed_is_told_so() {
-    let mut server = RedisServer::start(RedisConfig::new().append_only());
+    killed(Level::Primary, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ack_every_call_on_the_way_when_the_server_is_killed_is_told_so() {
+    killed(Level::Replica, 2).await;
+    killed(Level::Disk, 2).await;
+}
+
+async fn killed(level: Level, rounds: usize) {
+    let mut servers = level.start(RedisConfig::new().append_only());
     let limit = 2 * SECOND;
-    let store = store_at(&server.url(), limit).await;
-    for round in 0..3 {
-        let mut raw = server.client();
-        let pid = server.pid();
+    let store = store_at(&level.url(&servers.server.url()), limit).await;
+    for round in 0..rounds {
+        let mut raw = servers.server.client();
+        let pid = servers.server.pid();
         let stop = || signal("STOP", pid);
         let kill = async || {
             tokio::time::sleep(SECOND / 5).await;
             signal("KILL", pid);
         };
         let answers = all_at_once(&store, &mut raw, 100 * round, stop, kill).await;
-        server.restart();
-        let mut raw = server.client();
+        servers.restart();
+        let mut raw = servers.server.client();
         for (operation, answer, took) in answers {
             assert!(took < limit * 3 / 2, "{operation:?}: {took:?}");
             let applied = operation.applied(&mut raw);
@@ -236,12 +321,23 @@ async fn s57_every_call_on_the_way_when_the_server_is_killed_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s61_every_call_after_a_changed_password_is_refused_and_heals() {
+    changed_password(Level::Primary, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ack_every_call_after_a_changed_password_is_refused_and_heals() {
+    changed_password(Level::Replica, 2).await;
+    changed_password(Level::Disk, 2).await;
+}
+
+async fn changed_password(level: Level, rounds: usize) {
     let rule = "bot on >secret ~* &* +@all";
-    let server = RedisServer::start(RedisConfig::new().acl_user(rule));
+    let servers = level.start(RedisConfig::new().acl_user(rule));
     let limit = 10 * SECOND;
-    let store = store_at(&server.url_for("bot", "secret"), limit).await;
-    let mut raw = server.client();
-    for round in 0..3 {
+    let url = servers.server.url_for("bot", "secret");
+    let store = store_at(&level.url(&url), limit).await;
+    let mut raw = servers.server.client();
+    for round in 0..rounds {
         let mut ready = Vec::new();
         for (number, operation) in ALL.into_iter().enumerate() {
             let with = operation
@@ -279,5 +375,54 @@ async fn s61_every_call_after_a_changed_password_is_refused_and_heals() {
         for (_, with) in ready {
             with.finish().await;
         }
+    }
+}
+
+/// The server has each write, and nobody knows more: reads go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ack_every_write_is_unknown_while_the_replica_is_silent_or_gone() {
+    let level = Level::Replica;
+    let mut servers = level.start(RedisConfig::new());
+    let limit = 2 * SECOND;
+    let store = store_at(&level.url(&servers.server.url()), limit).await;
+    let mut raw = servers.server.client();
+    for (round, name) in ["STOP", "KILL"].into_iter().enumerate() {
+        let replica = servers.replica.as_mut().unwrap();
+        let fault = || signal(name, replica.pid());
+        let answers = all_at_once(&store, &mut raw, 100 * round, fault, async || ()).await;
+        let mut unacknowledged = 0;
+        for (operation, answer, took) in answers {
+            // What was not confirmed is tried once more.
+            let tries = if operation == Operation::Acquire {
+                2
+            } else {
+                1
+            };
+            let most = limit * (2 * tries + 1) / 2;
+            assert!(took < most, "{name}, {operation:?}: {took:?}");
+            if !operation.writes() {
+                answer.unwrap();
+                assert!(took < limit / 2, "{name}, {operation:?}: {took:?}");
+                continue;
+            }
+            let Err(error) = answer else {
+                panic!("{name}, {operation:?}: acknowledged");
+            };
+            let applied = operation.applied(&mut raw);
+            assert_eq!(error.class(), Class::Transient, "{operation:?}: {error}");
+            if error.kind() == ErrorKind::Unacknowledged {
+                assert_eq!(error.outcome(), Outcome::Unknown, "{operation:?}: {error}");
+                assert_ne!(applied, Some(false), "{operation:?}: {error}");
+                unacknowledged += 1;
+            }
+            check(operation, &error, applied);
+        }
+        assert!(unacknowledged > 10, "{name}: {unacknowledged}");
+        match name {
+            "STOP" => replica.cont(),
+            _ => replica.restart(),
+        }
+        servers.server.wait_for_replica();
+        all_work(&store, &mut raw, 100 * round + 50).await;
     }
 }

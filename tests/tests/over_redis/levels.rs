@@ -19,28 +19,6 @@ fn primary() -> RedisServer {
     RedisServer::start(RedisConfig::new().line("repl-diskless-sync-delay 0"))
 }
 
-/// A replica that has all of it and says so.
-fn replica(of: &RedisServer) -> RedisServer {
-    let config = RedisConfig::new().line(&format!("replicaof 127.0.0.1 {}", of.port()));
-    let replica = RedisServer::start(config);
-    let (started, mut raw) = (Instant::now(), of.client());
-    while !raw
-        .text(&["INFO", "replication"])
-        .contains(",state=online,")
-    {
-        assert!(
-            started.elapsed() < 20 * SECOND,
-            "the replica is not supplied"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    // The first confirmation comes with the replica's own clock.
-    assert_eq!(raw.text(&["SET", "supplied", "1"]), "OK");
-    assert_eq!(raw.text(&["WAIT", "1", "20000"]), "1");
-    assert_eq!(raw.text(&["DEL", "supplied"]), "1");
-    replica
-}
-
 fn options(url: String, level: Acknowledged, limit: Duration) -> StateOptions {
     let store = StoreOptions::new()
         .read_timeout(limit)
@@ -70,7 +48,7 @@ fn missed<T: std::fmt::Debug>(answer: Result<T, Error>, text: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ack_a_replicated_write_is_on_the_replica_when_it_is_acknowledged() {
     let primary = primary();
-    let replica = replica(&primary);
+    let replica = primary.start_replica();
     let store = connect(&primary, Acknowledged::Replicated(1), 20 * SECOND).await;
     assert_eq!(
         store.capabilities().acknowledged,
@@ -126,7 +104,7 @@ async fn ack_a_replicated_write_is_on_the_replica_when_it_is_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ack_refusals_come_at_once_and_conflicts_are_conflicts() {
     let primary = primary();
-    let replica = replica(&primary);
+    let replica = primary.start_replica();
     let store = connect(&primary, Acknowledged::Replicated(1), 20 * SECOND).await;
     let absent = store.absent_version("k").unwrap();
     store
@@ -184,7 +162,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ack_a_stopped_replica_fails_each_write_at_its_own_deadline() {
     let primary = primary();
-    let replica = replica(&primary);
+    let replica = primary.start_replica();
     let short = connect(&primary, Acknowledged::Replicated(1), 2 * SECOND).await;
     let long = connect(&primary, Acknowledged::Replicated(1), 60 * SECOND).await;
     short.set("k", &0).await.unwrap();
@@ -223,7 +201,7 @@ async fn ack_a_stopped_replica_fails_each_write_at_its_own_deadline() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ack_callers_that_go_away_harm_nobody() {
     let primary = primary();
-    let _replica = replica(&primary);
+    let _replica = primary.start_replica();
     let store = connect(&primary, Acknowledged::Replicated(1), 20 * SECOND).await;
     for n in 0..2000 {
         let mut call = Box::pin(store.set("gone", &n));
@@ -245,7 +223,7 @@ async fn ack_callers_that_go_away_harm_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ack_the_error_names_how_many_replicas_confirmed() {
     let primary = primary();
-    let _replica = replica(&primary);
+    let _replica = primary.start_replica();
     let store = connect(&primary, Acknowledged::Replicated(2), SECOND).await;
     missed(store.set("k", &1).await, "1 of 2 replicas");
     assert_eq!(primary.client().text(&["GET", "k"]), "1");
@@ -254,7 +232,7 @@ async fn ack_the_error_names_how_many_replicas_confirmed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ack_many_callers_share_confirmations() {
     let primary = primary();
-    let _replica = replica(&primary);
+    let _replica = primary.start_replica();
     let store = connect(&primary, Acknowledged::Replicated(1), 60 * SECOND).await;
     let callers: Vec<_> = (0..64)
         .map(|caller| {
@@ -289,7 +267,7 @@ async fn ack_writes_come_back_after_the_primary_does() {
         .append_only()
         .line("repl-diskless-sync-delay 0");
     let mut primary = RedisServer::start(config);
-    let replica = replica(&primary);
+    let replica = primary.start_replica();
     let store = connect(&primary, Acknowledged::Replicated(1), SECOND).await;
     store.set("k", &1).await.unwrap();
     primary.kill();
@@ -374,4 +352,26 @@ async fn ack_levels_are_read_from_the_url_and_refused_where_they_cannot_be() {
     let options = self::options(server.url_for("bot", "secret"), level, 5 * SECOND);
     let error = create_state_store(BACKEND, options).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}
+
+/// The record is there, and can be read; a replica that took over would know nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ack_a_lease_is_held_only_once_a_replica_knows() {
+    let primary = primary();
+    let replica = primary.start_replica();
+    let store = connect(&primary, Acknowledged::Replicated(1), SECOND).await;
+    let ttl = 3 * SECOND;
+    let lease = store.lease("leader").ttl(ttl);
+    let guard = lease.acquire().await.unwrap();
+    let token = guard.token();
+    assert!(guard.release().await.unwrap());
+    replica.stop();
+    missed(lease.try_acquire().await, "0 of 1 replicas");
+    replica.cont();
+    // Nobody holds it, so the time to live has to pass.
+    let waited = tokio::time::timeout(20 * SECOND, lease.acquire()).await;
+    let guard = waited.unwrap().unwrap();
+    assert!(guard.token() > token, "{} after {token}", guard.token());
+    let known = replica.client().text(&["GET", "~lease:leader"]);
+    assert!(known.contains(&guard.token().to_string()), "{known}");
 }
