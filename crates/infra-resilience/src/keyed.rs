@@ -27,11 +27,16 @@ pub(crate) struct Keyed<V> {
     shard_capacity: usize,
     idle_after: Option<Duration>,
     hasher: RandomState,
-    first: RwLock<Shard<V>>,
-    more: Box<[RwLock<Shard<V>>]>,
+    first: Locked<V>,
+    more: Box<[Locked<V>]>,
     /// Whose turn it is to be looked at for idle entries.
     sweeps: AtomicUsize,
 }
+
+/// A shard and its lock, which even readers write to: nothing else may share its cache line, nor the
+/// one beside it that processors fetch along with it.
+#[repr(align(128))]
+struct Locked<V>(RwLock<Shard<V>>);
 
 /// Entries in a ring, and where the key of each hash is. Should two keys have the same 64 bits of
 /// hash, the later one is served without being kept.
@@ -65,8 +70,8 @@ impl<V: Keep> Keyed<V> {
             shard_capacity: capacity as usize / shards,
             idle_after,
             hasher: RandomState::new(),
-            first: RwLock::default(),
-            more: (1..shards).map(|_| RwLock::default()).collect(),
+            first: Locked::default(),
+            more: (1..shards).map(|_| Locked::default()).collect(),
             sweeps: AtomicUsize::new(0),
         }
     }
@@ -86,7 +91,7 @@ impl<V: Keep> Keyed<V> {
         look: impl FnOnce(&V) -> T,
     ) -> T {
         let now = self.idle_after.map(|idle| self.sweep(idle));
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash_of(key);
         let found = read(self.shard_of(hash));
         if let Some(value) = found.find(hash, key, now) {
             return look(value);
@@ -95,6 +100,16 @@ impl<V: Keep> Keyed<V> {
         self.with_new(hash, key, now, make, look)
     }
 
+    /// Of the bytes alone: `str` hashes one byte more, which tells it from what may follow it in a
+    /// larger key.
+    #[inline]
+    fn hash_of(&self, key: &str) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_bytes());
+        hasher.finish()
+    }
+
+    #[inline(never)]
     fn with_new<T>(
         &self,
         hash: u64,
@@ -146,16 +161,16 @@ impl<V: Keep> Keyed<V> {
         now
     }
 
-    fn shards(&self) -> impl Iterator<Item = &RwLock<Shard<V>>> {
+    fn shards(&self) -> impl Iterator<Item = &Locked<V>> {
         std::iter::once(&self.first).chain(&self.more)
     }
 
-    fn shard_of(&self, hash: u64) -> &RwLock<Shard<V>> {
+    fn shard_of(&self, hash: u64) -> &Locked<V> {
         // The bits in the middle: the map inside uses both ends.
         self.shard((hash >> 32) as usize)
     }
 
-    fn shard(&self, number: usize) -> &RwLock<Shard<V>> {
+    fn shard(&self, number: usize) -> &Locked<V> {
         let number = number % (self.more.len() + 1);
         let more = number.checked_sub(1).and_then(|n| self.more.get(n));
         more.unwrap_or(&self.first)
@@ -163,6 +178,7 @@ impl<V: Keep> Keyed<V> {
 }
 
 impl<V: Keep> Shard<V> {
+    #[inline]
     fn find(&self, hash: u64, key: &str, now: Option<MonoTime>) -> Option<&V> {
         let entry = self.ring.get(*self.index.get(&hash)?)?;
         if *entry.key != *key {
@@ -250,12 +266,18 @@ impl<V> Default for Shard<V> {
     }
 }
 
-fn read<V>(shard: &RwLock<Shard<V>>) -> RwLockReadGuard<'_, Shard<V>> {
-    shard.read().unwrap_or_else(PoisonError::into_inner)
+impl<V> Default for Locked<V> {
+    fn default() -> Self {
+        Locked(RwLock::default())
+    }
 }
 
-fn write<V>(shard: &RwLock<Shard<V>>) -> RwLockWriteGuard<'_, Shard<V>> {
-    shard.write().unwrap_or_else(PoisonError::into_inner)
+fn read<V>(shard: &Locked<V>) -> RwLockReadGuard<'_, Shard<V>> {
+    shard.0.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<V>(shard: &Locked<V>) -> RwLockWriteGuard<'_, Shard<V>> {
+    shard.0.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hashes what is a hash already.

@@ -26,6 +26,7 @@ impl Pace {
     }
 
     /// The theoretical arrival time after `weight` passed at `now`, or why it cannot.
+    #[inline]
     pub(super) fn after(self, tat: u64, weight: u32, now: MonoTime) -> Result<u64, Take> {
         if weight > self.burst {
             return Err(Take::TooHeavy);
@@ -39,6 +40,7 @@ impl Pace {
         Err(Take::Wait(Some(Duration::from_nanos(after - allowed))))
     }
 
+    #[inline]
     pub(super) fn cells(self, units: u32) -> u64 {
         self.cell.saturating_mul(u64::from(units))
     }

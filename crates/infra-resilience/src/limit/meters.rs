@@ -43,6 +43,7 @@ const TAT: u64 = (1 << TAT_BITS) - 1;
 const CHANGES: u64 = (1 << (63 - TAT_BITS)) - 1;
 
 impl LentPace {
+    #[inline]
     fn load(&self) -> Pace {
         Pace {
             cell: self.cell.load(Ordering::Relaxed),
@@ -189,6 +190,7 @@ impl Scarce for Meters {
         }
     }
 
+    #[inline]
     fn step(pace: &LentPace, word: u64, weight: u32, now: MonoTime) -> Result<u64, Option<Take>> {
         let after = pace.load().after(word & TAT, weight, now).map_err(Some)?;
         if after > TAT {

@@ -93,13 +93,17 @@ impl RateLimiter {
     /// # Errors
     /// [`Rejection`] with the time until there is room, where nobody else is waiting for it; a
     /// weight above what a quota can ever hold is a permanent error.
+    #[inline]
     pub fn try_acquire(&self, weight: u32) -> Result<(), Rejection> {
         self.try_take(weight, self.shared.clock.now())
     }
 
+    #[inline]
     fn try_take(&self, weight: u32, now: MonoTime) -> Result<(), Rejection> {
-        let taken = self.shared.turnstile.try_take(weight, now);
-        taken.map_err(|refused| self.shared.rejection(refused))
+        match self.shared.turnstile.try_take(weight, now) {
+            Ok(()) => Ok(()),
+            Err(refused) => Err(self.shared.rejection(refused)),
+        }
     }
 
     /// Like [`try_acquire`](Self::try_acquire), to be given back where it is not used.
@@ -293,6 +297,7 @@ impl Gate for Shared {
 }
 
 impl Shared {
+    #[cold]
     pub(crate) fn rejection(&self, refused: Refused) -> Rejection {
         let rejection = Rejection {
             retry_after: refused.retry_after,

@@ -132,10 +132,16 @@ impl<R: Scarce> Turnstile<R> {
     }
 
     /// Takes at once or not at all.
+    #[inline]
     pub(crate) fn try_take(&self, ask: R::Ask, now: MonoTime) -> Result<(), Refused> {
-        if let Some(take) = self.try_quickly(ask, now) {
-            return take.now_or_never();
+        match self.try_quickly(ask, now) {
+            Some(take) => take.now_or_never(),
+            None => self.try_locked(ask, now),
         }
+    }
+
+    #[inline(never)]
+    fn try_locked(&self, ask: R::Ask, now: MonoTime) -> Result<(), Refused> {
         let mut inner = self.lock();
         if !inner.may_try(None, R::rank(ask)) {
             return Err(Refused::queue_full(None));
@@ -144,6 +150,7 @@ impl<R: Scarce> Turnstile<R> {
     }
 
     /// Takes without the lock; `None` where that cannot be.
+    #[inline]
     fn try_quickly(&self, ask: R::Ask, now: MonoTime) -> Option<Take> {
         let mut taken = Take::Taken;
         let stepped = self.step(|word| match R::step(&self.terms, word, ask, now) {
@@ -158,6 +165,7 @@ impl<R: Scarce> Turnstile<R> {
     }
 
     /// Exchanges the lent word; false where the truth is behind the lock, or `next` says so.
+    #[inline]
     pub(crate) fn step(&self, mut next: impl FnMut(u64) -> Option<u64>) -> bool {
         let mut word = self.word.load(Ordering::Acquire);
         while word != HELD {
