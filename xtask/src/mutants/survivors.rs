@@ -2,34 +2,39 @@
 
 use std::path::Path;
 
-/// The results of one run, each mutant without its line and column.
+use super::program::Fate;
+
+/// What became of the mutants of a core.
+#[derive(Default)]
 pub(super) struct Results {
-    caught: usize,
-    timeouts: usize,
-    unviable: usize,
-    survivors: Vec<String>,
+    pub(super) caught: usize,
+    pub(super) hangs: usize,
+    pub(super) unviable: usize,
+    pub(super) survivors: Vec<String>,
 }
 
 impl Results {
-    /// Reads the lists in the output folder of `cargo mutants`.
-    pub(super) fn read(folder: &Path) -> Result<Self, String> {
-        let lines = |name: &str| {
-            let path = folder.join(name);
-            let text = std::fs::read_to_string(&path);
-            let text = text.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-            Ok::<_, String>(text.lines().map(without_position).collect::<Vec<_>>())
-        };
-        Ok(Results {
-            caught: lines("caught.txt")?.len(),
-            timeouts: lines("timeout.txt")?.len(),
-            unviable: lines("unviable.txt")?.len(),
-            survivors: lines("missed.txt")?,
-        })
+    /// Counts a mutant by what became of it.
+    pub(super) fn enter(&mut self, mutant: &str, fate: Fate) {
+        match fate {
+            Fate::Caught(test) => {
+                println!("caught: {mutant} by {test}");
+                self.caught += 1;
+            }
+            Fate::Hangs(tests) => {
+                println!("hangs: {mutant} in {}", tests.join(", "));
+                self.hangs += 1;
+            }
+            Fate::Survives => {
+                println!("not noticed: {mutant}");
+                self.survivors.push(mutant.to_owned());
+            }
+        }
     }
 
     /// A row of the table: counts, and the share of the viable mutants that was noticed.
     pub(super) fn row(&self, file: &str) -> String {
-        let noticed = self.caught + self.timeouts;
+        let noticed = self.caught + self.hangs;
         let survivors = self.survivors.len();
         let viable = noticed + survivors;
         let share = 100.0 * noticed as f64 / viable.max(1) as f64;
@@ -37,7 +42,7 @@ impl Results {
             "| `{file}` | {} | {} | {} | {} | {survivors} | {share:.1} % |",
             viable + self.unviable,
             self.caught,
-            self.timeouts,
+            self.hangs,
             self.unviable,
         )
     }
@@ -87,7 +92,7 @@ impl Listed {
 }
 
 /// `limit/gcra.rs: replace > with >= in Pace::after`, of what the tool prints.
-fn without_position(line: &str) -> String {
+pub(super) fn without_position(line: &str) -> String {
     let inner = line.split_once("/src/").map_or(line, |(_, inner)| inner);
     let mut parts = inner.splitn(4, ':');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -107,7 +112,7 @@ mod tests {
     fn survivors(mutants: &[&str]) -> Results {
         Results {
             caught: 7,
-            timeouts: 1,
+            hangs: 1,
             unviable: 2,
             survivors: mutants.iter().map(|mutant| (*mutant).to_owned()).collect(),
         }

@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::PACKAGE;
+use super::program::CHOSEN;
+use super::weave::QUESTION;
 use crate::shell;
 
 const CRATES: [&str; 2] = ["infra-core", PACKAGE];
@@ -30,7 +32,20 @@ pub(super) fn take_in(tree: &Path, suites: &[&str]) -> Result<(), String> {
     let mut text = read(&shell::root().join(&lib))?;
     let tests = tree.join("crates").join(PACKAGE).join("tests");
     text.push_str(&modules(suites, |suite| tests.join(suite).is_dir()));
+    text.push_str(&question());
     write(&tree.join(lib), &text)
+}
+
+/// What the woven cores ask.
+fn question() -> String {
+    let name = QUESTION.trim_start_matches("crate::");
+    format!(
+        "\n/// Whether this run is of the mutant of this number.\n\
+         pub(crate) fn {name}(number: usize) -> bool {{\n\
+         static CHOSEN: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();\n\
+         let read = || std::env::var(\"{CHOSEN}\").ok()?.parse().ok();\n\
+         *CHOSEN.get_or_init(read) == Some(number)\n}}\n"
+    )
 }
 
 fn modules(suites: &[&str], is_folder: impl Fn(&str) -> bool) -> String {
@@ -101,12 +116,12 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), String> {
     write(to, &read(from)?)
 }
 
-fn read(path: &Path) -> Result<String, String> {
+pub(super) fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
     if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
     }
