@@ -16,13 +16,14 @@ const TABLE: [(char, u32); 8] = [
 ];
 
 /// The suites, by their file.
-const SUITES: [(&str, &str); 14] = [
+const SUITES: [(&str, &str); 15] = [
     ("allocations", include_str!("../allocations.rs")),
     ("breaker", include_str!("../breaker.rs")),
     ("c04/breaker", include_str!("breaker.rs")),
     ("c04/bulkhead", include_str!("bulkhead.rs")),
     ("c04/complete", include_str!("complete.rs")),
     ("c04/composition", include_str!("composition.rs")),
+    ("c04/fleet", include_str!("fleet.rs")),
     ("c04/limiter", include_str!("limiter.rs")),
     ("c04/load", include_str!("load.rs")),
     ("c04/race", include_str!("race.rs")),

@@ -15,10 +15,15 @@ mod breaker;
 mod bulkhead;
 mod complete;
 mod composition;
+#[cfg(feature = "shared")]
+mod fleet;
 mod limiter;
 mod load;
 mod race;
 mod retry;
+#[cfg(feature = "shared")]
+#[path = "../shared_support/mod.rs"]
+mod shared_support;
 #[path = "../support/mod.rs"]
 mod support;
 mod time;

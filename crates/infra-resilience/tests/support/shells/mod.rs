@@ -57,8 +57,9 @@ pub trait Shell: Send + Sync + 'static {
     }
     /// Calls that take so much from the limiter.
     fn weighing(limiter: RateLimiter, weight: u32, inner: Inner) -> Outer;
+    /// Calls that take so much from the limiter of a fleet.
     #[cfg(feature = "shared")]
-    fn shared_limiter(limiter: SharedRateLimiter, inner: Inner) -> Outer;
+    fn shared_limiter(limiter: SharedRateLimiter, weight: u32, inner: Inner) -> Outer;
     fn adaptive(limiter: AdaptiveLimiter, inner: Inner) -> Outer;
     fn throttle(throttle: Throttle, inner: Inner) -> Outer;
     fn timeout(clock: SharedClock, limit: Duration, inner: Inner) -> Outer;

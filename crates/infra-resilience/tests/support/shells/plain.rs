@@ -109,10 +109,16 @@ impl Shell for Plain {
     }
 
     #[cfg(feature = "shared")]
-    fn shared_limiter(limiter: SharedRateLimiter, inner: Inner) -> Outer {
+    fn shared_limiter(limiter: SharedRateLimiter, weight: u32, inner: Inner) -> Outer {
         outer(move || {
             let (limiter, inner) = (limiter.clone(), inner.clone());
-            Box::pin(async move { limiter.call(|| inner()).await })
+            Box::pin(async move {
+                if weight == 1 {
+                    return limiter.call(|| inner()).await;
+                }
+                limiter.acquire(weight).await?;
+                attempt(&inner).await
+            })
         })
     }
 

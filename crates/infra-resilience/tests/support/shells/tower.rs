@@ -99,8 +99,8 @@ impl Shell for Tower {
     }
 
     #[cfg(feature = "shared")]
-    fn shared_limiter(limiter: SharedRateLimiter, inner: Inner) -> Outer {
-        through(SharedRateLimitLayer::new(limiter), inner)
+    fn shared_limiter(limiter: SharedRateLimiter, weight: u32, inner: Inner) -> Outer {
+        through(SharedRateLimitLayer::new(limiter).weight(weight), inner)
     }
 
     fn adaptive(limiter: AdaptiveLimiter, inner: Inner) -> Outer {
