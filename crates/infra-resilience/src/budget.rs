@@ -438,10 +438,36 @@ mod tests {
         assert!(!call.try_repeat(at(0)));
         call.succeeded();
         assert_eq!(budget.available(at(0)), 0);
-        for _ in 0..5 {
+        // A success after repetitions has given nothing back.
+        for refunds in 1..=5 {
             budget.begin(at(0)).succeeded();
+            assert_eq!(budget.available(at(0)), u32::from(refunds == 5));
         }
-        assert_eq!(budget.available(at(0)), 1);
+        assert!(RetryBudget::tokens(5, 5, 1).is_ok());
+    }
+
+    #[test]
+    fn what_was_not_granted_is_counted_and_nothing_else() {
+        let budget = RetryBudget::windowed(1.0, WINDOW, 1).unwrap();
+        let mut call = budget.begin(at(0));
+        assert!(call.try_repeat(at(0)) && call.try_repeat(at(0)));
+        assert_eq!(budget.denied(), 0);
+        assert!(!call.try_repeat(at(0)) && !call.try_repeat(at(0)));
+        assert_eq!(budget.denied(), 2);
+    }
+
+    #[test]
+    fn a_windowed_budget_remembers_spans_of_time_and_not_calls() {
+        let budget = RetryBudget::windowed(0.001, WINDOW, 500).unwrap();
+        for _ in 0..1_000 {
+            let mut call = budget.begin(at(0));
+            call.try_repeat(at(0));
+        }
+        let Kind::Windowed(windowed) = &*budget.lock() else {
+            panic!("another kind");
+        };
+        let remembered = (windowed.deposits.len(), windowed.reserve_used.len());
+        assert_eq!(remembered, (1, 1));
     }
 
     #[test]

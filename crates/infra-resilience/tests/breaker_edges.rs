@@ -10,9 +10,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use infra_core::ManualClock;
-use infra_resilience::breaker::{BreakerChange, Mode, OnCancel, OpenCause, Opening, State};
-use infra_resilience::{BreakerBuilder, CircuitBreaker};
+use infra_core::{ManualClock, MonoTime};
+use infra_resilience::breaker::core::BreakerCore;
+use infra_resilience::breaker::{
+    BreakerChange, Mode, OnCancel, OpenCause, Opening, State, Verdict,
+};
+use infra_resilience::{BreakerBuilder, BreakerConfig, CircuitBreaker};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NANO: Duration = Duration::from_nanos(1);
@@ -112,6 +115,20 @@ fn a_snapshot_says_when_to_come_back_while_open_and_only_then() {
     assert_eq!(retry_after(), None);
     breaker.set_mode(Mode::MetricsOnly);
     assert_eq!(retry_after(), None);
+}
+
+#[test]
+fn the_wait_of_an_opening_ends_with_the_life_that_it_belongs_to() {
+    let config = BreakerConfig::new().consecutive_failures(1);
+    let core = BreakerCore::new(config.open_wait(30 * SECOND)).unwrap();
+    let now = MonoTime::ZERO.plus(SECOND);
+    let call = core.admit(now).unwrap();
+    core.record(call, Verdict::Failure, now);
+    assert!(core.admit(now).is_err());
+    for mode in [Mode::Disabled, Mode::Auto] {
+        core.set_mode(mode, now);
+        assert!(core.admit(now).is_ok(), "{mode:?}");
+    }
 }
 
 #[test]

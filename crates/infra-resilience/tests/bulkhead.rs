@@ -112,7 +112,7 @@ async fn k02_a_place_is_free_again_however_a_call_ends() {
     assert!(poll_once(&mut runs).is_pending());
     assert_eq!(bulkhead.in_flight(), 1);
     let waits = queued(&bulkhead);
-    assert_eq!(bulkhead.queued(), 1);
+    assert_eq!((bulkhead.in_flight(), bulkhead.queued()), (1, 1));
     drop(waits);
     assert_eq!(bulkhead.queued(), 0);
     drop(runs);
@@ -158,6 +158,14 @@ async fn k04_resize_kills_nobody_and_wakes_those_who_wait() {
     bulkhead.resize(10).unwrap();
     assert!(task.await.unwrap().is_ok(), "woken by the resize alone");
     assert!(bulkhead.resize(0).is_err());
+}
+
+#[test]
+fn a_bulkhead_tells_its_name_and_how_many_may_run() {
+    let (_, bulkhead) = bulkhead(2, 0, Duration::ZERO);
+    assert_eq!((bulkhead.name(), bulkhead.max_concurrent()), ("k", 2));
+    bulkhead.resize(7).unwrap();
+    assert_eq!(bulkhead.max_concurrent(), 7);
 }
 
 #[tokio::test]
@@ -240,6 +248,17 @@ fn under_pressure_the_less_important_calls_are_refused_first() {
     held.pop();
     assert!(bulkhead.try_acquire_as(Priority::Normal).is_err());
     drop(bulkhead.try_acquire_as(Priority::Critical).unwrap());
+}
+
+#[test]
+fn the_more_important_takes_a_place_that_the_head_of_the_queue_may_not_take() {
+    let builder = Bulkhead::builder("k").max_concurrent(2).queue(5, ms(100));
+    let builder = builder.clock(ManualClock::new().shared());
+    let bulkhead = builder.share(Priority::Low, 0.5).build().unwrap();
+    let _low = bulkhead.try_acquire_as(Priority::Low).unwrap();
+    let _waits = queued_as(&bulkhead, Priority::Low);
+    assert!(bulkhead.try_acquire_as(Priority::Low).is_err());
+    drop(bulkhead.try_acquire_as(Priority::High).unwrap());
 }
 
 #[test]

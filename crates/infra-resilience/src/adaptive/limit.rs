@@ -227,6 +227,45 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_cannot_work_are_refused() {
+        let new = |algorithm| AdaptiveLimit::new(algorithm, 10, (2, 100));
+        for backoff in [f64::NAN, -0.5, 0.0, 1.0, 2.0] {
+            let refused = new(Algorithm::Aimd { backoff }).unwrap_err();
+            assert_eq!(refused.setting(), "algorithm", "{backoff}");
+        }
+        assert!(new(Algorithm::Gradient { tolerance: 0.5 }).is_err());
+        let algorithm = Algorithm::Aimd { backoff: 0.5 };
+        for (initial, bounds) in [(10, (0, 100)), (10, (20, 10)), (1, (2, 9)), (10, (2, 9))] {
+            assert!(AdaptiveLimit::new(algorithm, initial, bounds).is_err());
+        }
+        assert!(AdaptiveLimit::new(algorithm, 2, (2, 2)).is_ok());
+    }
+
+    #[test]
+    fn an_overloaded_call_lowers_a_limit_by_gradient_by_a_tenth() {
+        let mut limit = gradient();
+        assert_eq!(limit.observe(overloaded(0, 1)), 18);
+    }
+
+    #[test]
+    fn a_limit_of_which_half_is_used_grows() {
+        let mut limit = aimd();
+        limit.observe(sample(0, 1, 5));
+        for call in 1..11 {
+            limit.observe(sample(call, 1, 10));
+        }
+        assert_eq!(limit.limit(), 11);
+    }
+
+    #[test]
+    fn the_average_is_a_plain_one_at_first_and_falls_faster_from_far_above() {
+        let mut average = LongTerm::default();
+        assert_eq!(average.with(3.0), 3.0);
+        assert_eq!(average.with(1.0), 2.0, "twice the sample is not far above");
+        assert_eq!(average.with(0.5), 1.5 * 0.95);
+    }
+
+    #[test]
     fn a_limit_that_nobody_comes_near_does_not_grow() {
         let mut limit = aimd();
         for call in 0..1_000 {

@@ -60,3 +60,27 @@ impl Probes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_probes_are_admitted_at_once_and_fewer_from_the_next_round_on() {
+        let mut probes = Probes::new(2);
+        let lease = MonoTime::NEVER;
+        assert_eq!(
+            [(); 3].map(|()| probes.reserve(lease)),
+            [Some(0), Some(1), None]
+        );
+        probes.resize(3);
+        assert_eq!([(); 2].map(|()| probes.reserve(lease)), [Some(2), None]);
+        probes.resize(1);
+        for slot in 0..3 {
+            probes.release(slot);
+        }
+        assert_eq!(probes.in_flight, 0, "a probe has lost its slot");
+        probes.restart(1);
+        assert_eq!([(); 2].map(|()| probes.reserve(lease)), [Some(0), None]);
+    }
+}

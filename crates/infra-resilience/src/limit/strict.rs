@@ -103,3 +103,29 @@ impl StrictWindow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> MonoTime {
+        MonoTime::ZERO.plus(seconds as u32 * SECOND)
+    }
+
+    #[test]
+    fn the_log_holds_one_entry_for_each_time_at_which_units_are_used() {
+        let mut window = StrictWindow::new(Quota::strict(1_000, 60 * SECOND));
+        for _ in 0..100 {
+            window.push(at(1), 1);
+        }
+        window.push(at(2), 1);
+        assert_eq!(window.log, [(at(1), 100), (at(2), 1)]);
+        window.observe(101, at(3));
+        assert_eq!(window.log.len(), 2, "nothing that was not known");
+        window.refund(100, Some(at(1)), at(3));
+        assert_eq!(window.log, [(at(2), 1)]);
+        assert!(!window.is_empty(at(3)));
+    }
+}

@@ -159,13 +159,15 @@ mod tests {
 
     #[test]
     fn r02_jitter_reaches_both_ends_of_its_range() {
-        let backoff = backoff(Growth::Constant, Jitter::Full);
         let mut rng = Rng::with_seed(7);
-        let draws: Vec<_> = (0..DRAWS)
-            .map(|_| backoff.wait(1, Duration::ZERO, &mut rng))
-            .collect();
-        assert!(*draws.iter().min().unwrap() < Duration::from_micros(10));
-        assert!(*draws.iter().max().unwrap() > Duration::from_micros(9_990));
+        for (jitter, least) in [(Jitter::Full, 0), (Jitter::Equal, 5_000)] {
+            let backoff = backoff(Growth::Constant, jitter);
+            let draws: Vec<_> = (0..DRAWS)
+                .map(|_| backoff.wait(1, Duration::ZERO, &mut rng))
+                .collect();
+            assert!(*draws.iter().min().unwrap() < Duration::from_micros(least + 10));
+            assert!(*draws.iter().max().unwrap() > Duration::from_micros(9_990));
+        }
     }
 
     #[test]

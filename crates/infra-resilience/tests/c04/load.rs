@@ -1,5 +1,5 @@
 //! What has no row of its own and two shells: adaptive limit, throttle, calls that are made once for
-//! all, the limiter of a fleet; and the chaos row.
+//! all; and the chaos row.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -46,6 +46,9 @@ async fn an_adaptive_limit_follows_the_results_of_calls<S: Shell>() {
     clock.advance(NANO);
     call(answers(Err(Fault::Down))).await.unwrap_err();
     assert_eq!(limiter.limit(), 2);
+    let running = [begun(call(hangs())), begun(call(hangs()))];
+    call(hangs()).await.unwrap_err();
+    drop(running);
     let slow = begun(call(hangs()));
     clock.advance(secs(1));
     drop(slow);
@@ -54,6 +57,23 @@ async fn an_adaptive_limit_follows_the_results_of_calls<S: Shell>() {
         call(answers(Ok(7))).await.unwrap();
     }
     assert!(limiter.limit() > 1);
+}
+
+async fn calls_wait_in_the_queue_of_an_adaptive_limit<S: Shell>() {
+    let builder = AdaptiveLimiter::builder("a").initial(1).queue(1, secs(1));
+    let limiter = builder.clock(ManualClock::new().shared()).build().unwrap();
+    let call = || S::adaptive(limiter.clone(), hangs())();
+    let (runs, mut waits) = (begun(call()), begun(call()));
+    assert_eq!((limiter.in_flight(), limiter.queued()), (1, 1));
+    assert_eq!(refused(&mut call()).0, RejectReason::QueueFull);
+    drop(runs);
+    assert!(poll_once(&mut waits).is_pending());
+    assert_eq!((limiter.in_flight(), limiter.queued()), (1, 0));
+    let full = begun(call());
+    assert_eq!(limiter.queued(), 1);
+    assert_eq!(limiter.name(), "a");
+    drop((full, waits));
+    assert_eq!((limiter.in_flight(), limiter.queued()), (0, 0));
 }
 
 async fn a_throttle_sheds_in_proportion_and_lets_some_through<S: Shell>() {
@@ -158,9 +178,11 @@ async fn a_panic_reaches_its_own_caller_only<S: Shell>() {
 async fn too_many_keys_are_called_alone_and_too_many_waiters_refused<S: Shell>() {
     let calls = Flights::with_limits("c", 1, 1).unwrap();
     let (_first, _end) = asked::<S>(&calls);
-    let (_waits, _unused) = asked::<S>(&calls);
+    let (waits, _unused) = asked::<S>(&calls);
     let (mut third, _unused) = ask::<S>(&calls);
     assert_eq!(refused(&mut third).0, RejectReason::QueueFull);
+    drop(waits);
+    let _waits = asked::<S>(&calls);
     // Another key takes the one place that there is: calls of ours are made alone.
     let calls = Flights::with_limits("c", 1, 1).unwrap();
     let mut other = Box::pin(calls.call(1, std::future::pending));
@@ -232,6 +254,7 @@ async fn c06_chaos_is_off_unless_enabled_and_does_each_fault_to_the_call<S: Shel
 
 on_both_shells! {
     an_adaptive_limit_follows_the_results_of_calls,
+    calls_wait_in_the_queue_of_an_adaptive_limit,
     a_throttle_sheds_in_proportion_and_lets_some_through,
     those_who_ask_meanwhile_get_the_result_of_the_one_call,
     a_dropped_call_is_made_by_one_of_those_who_wait,

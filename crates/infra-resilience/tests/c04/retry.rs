@@ -153,6 +153,9 @@ async fn r05_retry_after_beats_the_backoff_up_to_the_deadline<S: Shell>() {
         let (end, starts) = run::<S>(limited, NO_TIME, &[Err(asks)]).await;
         assert_eq!((inner_error(end), starts), (asks, vec![0]));
     }
+    let longest = fixed(100).cap(secs(3));
+    let (end, starts) = run::<S>(longest, NO_TIME, &[Err(asks), Ok(7)]).await;
+    assert_eq!((end, starts), (Ok(7), vec![0, 3_000]));
 }
 
 async fn r06_no_sleep_starts_that_would_pass_the_deadline<S: Shell>() {
