@@ -7,6 +7,8 @@
 //! time that a confirmation takes is what gathers the writes.
 
 use std::collections::VecDeque;
+use std::future::pending;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -130,15 +132,24 @@ impl<C: Batch> Acked<C> {
     /// # Errors
     /// [`ConnectFault::Unsupported`] where it cannot.
     pub(crate) async fn connect(options: &RedisOptions) -> Result<Arc<Self>, ConnectError> {
-        let level = options.acknowledge;
-        let quiet = options.clone().quiet();
-        let first = Supervised::connect(quiet.clone()).await?;
+        let first = Supervised::connect(options.clone().quiet()).await?;
         if !options.lazy {
-            check(&first, level).await?;
+            check(&first, options.acknowledge).await?;
         }
+        Ok(Acked::over(first))
+    }
+
+    /// Connects by itself, and checks nothing.
+    #[cfg(feature = "redis")]
+    pub(crate) fn lazy(options: &RedisOptions) -> Arc<Self> {
+        Acked::over(Supervised::lazy(options.clone().quiet()))
+    }
+
+    fn over(first: Supervised<C>) -> Arc<Self> {
+        let (level, options) = (first.options().acknowledge, first.options().clone());
         let mut links = vec![first];
         for _ in 1..CONNECTIONS {
-            links.push(Supervised::lazy(quiet.clone()));
+            links.push(Supervised::lazy(options.clone()));
         }
         let shared = Arc::new(Shared {
             level,
@@ -150,11 +161,29 @@ impl<C: Batch> Acked<C> {
             spawn_detached(work(shared.clone(), link.clone())).abort_handle()
         };
         let workers = links.iter().map(work).collect();
-        Ok(Arc::new(Acked {
+        Arc::new(Acked {
             shared,
             links,
             workers,
-        }))
+        })
+    }
+
+    /// Whether the server can confirm writes at all.
+    ///
+    /// # Errors
+    /// [`ConnectFault::Unsupported`] where it cannot.
+    #[cfg(feature = "redis")]
+    pub(crate) async fn check(&self) -> Result<(), ConnectError> {
+        match self.links.first() {
+            Some(first) => check(first, self.shared.level).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The connection by which it is judged whether the server is there.
+    #[cfg(feature = "redis")]
+    pub(crate) fn first(&self) -> Option<&Supervised<C>> {
+        self.links.first()
     }
 
     /// Makes one call. Its answers are there when the level is reached, or when it was refused.
@@ -163,11 +192,27 @@ impl<C: Batch> Acked<C> {
         call: C::Call,
         limit: Duration,
     ) -> Result<C::Answers, RedisFault> {
+        self.call_unless(call, limit, pending()).await
+    }
+
+    /// The same, which leaves when it is told to and nothing was sent yet: the answer is then
+    /// [`FaultKind::Unavailable`].
+    pub(crate) async fn call_unless(
+        &self,
+        call: C::Call,
+        limit: Duration,
+        leave: impl Future<Output = ()> + Send,
+    ) -> Result<C::Answers, RedisFault> {
         let limit = limit.min(LONGEST_LIMIT);
         let deadline = Instant::now() + limit;
         let first = self.links.first();
+        let mut leave = pin!(leave);
         if let Some(link) = first {
-            link.ready(deadline).await?;
+            tokio::select! {
+                biased;
+                ready = link.ready(deadline) => ready?,
+                () = &mut leave => return Err(RedisFault::unavailable(None)),
+            }
         }
         let room = self.shared.room.clone().acquire_owned();
         let Ok(Ok(room)) = timeout_at(deadline, room).await else {
@@ -187,7 +232,16 @@ impl<C: Batch> Acked<C> {
             _room: room,
         });
         self.shared.came.notify_one();
-        match timeout_at(deadline, told).await {
+        let mut told = pin!(timeout_at(deadline, told));
+        let told = tokio::select! {
+            biased;
+            told = &mut told => told,
+            () = leave => match stage.advance(GIVEN_UP) {
+                true => return Err(RedisFault::unavailable(None)),
+                false => told.await,
+            },
+        };
+        match told {
             Ok(Ok(answered)) => answered,
             Ok(Err(_)) if stage.advance(GIVEN_UP) => Err(RedisFault::closed()),
             Ok(Err(_)) => Err(RedisFault::closed().of_unknown_outcome()),

@@ -33,7 +33,8 @@
 //! not in use.
 //!
 //! # Layout
-//! - `url`: [`RedisUrl`]; `options`: [`RedisOptions`]; `backoff`: [`Backoff`]
+//! - `url`: [`RedisUrl`]; `options`: [`RedisOptions`]; `backoff`: [`Backoff`]; `address_map`:
+//!   [`AddressMap`]
 //! - `dial`: the steps of an attempt to connect, ending in a `stream`; `tls`: the session's
 //!   settings; `wire`: the login, and one command after the other
 //! - `encode`, `reply`, `value`: the protocol, RESP2 and RESP3
@@ -66,6 +67,7 @@
 
 mod acked;
 mod acknowledge;
+mod address_map;
 mod backoff;
 mod client;
 #[cfg(feature = "redis")]
@@ -102,6 +104,7 @@ mod value;
 mod wire;
 
 pub use acknowledge::Acknowledge;
+pub use address_map::AddressMap;
 pub use backoff::Backoff;
 #[cfg(feature = "redis")]
 pub use cluster::{Cluster, ClusterMap, Command, MapWatch, Node, Slot};

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::acknowledge::Acknowledge;
+use crate::address_map::AddressMap;
 use crate::backoff::Backoff;
 use crate::replicas::ReadFrom;
-use crate::url::{RedisUrl, UrlError};
+use crate::url::{Address, RedisUrl, UrlError};
 
 /// How to connect to one server. Everything but the URL has a default.
 ///
@@ -33,6 +34,9 @@ pub struct RedisOptions {
     pub(crate) insecure: bool,
     pub(crate) acknowledge: Acknowledge,
     pub(crate) read_from: ReadFrom,
+    pub(crate) address_map: AddressMap,
+    /// A connection to a replica of a cluster, which must be told that reads may be old.
+    pub(crate) readonly: bool,
     /// One of several connections for one purpose: what happens to it is told by others.
     pub(crate) quiet: bool,
 }
@@ -53,6 +57,8 @@ impl RedisOptions {
             insecure: url.is_insecure(),
             acknowledge: url.acknowledge(),
             read_from: url.read_from().clone(),
+            address_map: url.address_map().clone(),
+            readonly: false,
             quiet: false,
             url,
         };
@@ -76,6 +82,12 @@ impl RedisOptions {
             url,
             ..self.clone()
         }
+    }
+
+    /// The same for the server that announces this address.
+    pub(crate) fn for_announced(&self, address: &Address) -> Self {
+        let reachable = self.address_map.reachable(address);
+        self.for_url(self.url.for_server(reachable))
     }
 
     /// The server.
@@ -128,7 +140,7 @@ impl RedisOptions {
     }
 
     /// When a write counts as done. Default [`Acknowledge::Accepted`]. Any other level costs three
-    /// connections more, which carry the writes; a level that the server cannot confirm is an
+    /// connections more, of a cluster to each primary, which carry the writes; a level that the server cannot confirm is an
     /// error at connect, unless lazy.
     #[must_use]
     pub fn acknowledge(mut self, level: Acknowledge) -> Self {
@@ -151,6 +163,20 @@ impl RedisOptions {
     /// Whether reads may be older than the last write.
     pub fn reads_may_be_stale(&self) -> bool {
         self.read_from != ReadFrom::Primary
+    }
+
+    /// Where servers are reached that announce another address. Default: there, where they say.
+    #[must_use]
+    pub fn address_map(mut self, map: AddressMap) -> Self {
+        self.address_map = map;
+        self
+    }
+
+    /// Reads of any age will do, from a replica of a cluster.
+    #[cfg(feature = "redis")]
+    pub(crate) fn readonly(mut self) -> Self {
+        self.readonly = true;
+        self
     }
 
     /// Leaves what happens to the connection to the log of others.

@@ -36,7 +36,7 @@ pub enum ReadFrom {
     Primary,
     /// Its replicas, which it is asked for.
     Replicas,
-    /// These replicas; the primary may name addresses that lead nowhere here.
+    /// These replicas of one server; the primary may name addresses that lead nowhere here.
     ReplicasAt(Vec<Address>),
 }
 
@@ -89,6 +89,25 @@ impl<C: Client> Replicas<C> {
             }
         };
         Some(Arc::new(Replicas { members, finder }))
+    }
+
+    /// Without one, until [`Replicas::become_of`] says which there are.
+    #[cfg(feature = "redis")]
+    pub(crate) fn unknown() -> Self {
+        let members = Arc::new(Members {
+            list: RwLock::default(),
+            turn: AtomicUsize::new(0),
+        });
+        Replicas {
+            members,
+            finder: None,
+        }
+    }
+
+    /// Leaves those that are none any more and connects to the new ones.
+    #[cfg(feature = "redis")]
+    pub(crate) fn become_of(&self, options: &RedisOptions, addresses: &[Address]) {
+        self.members.become_of(options, addresses);
     }
 
     /// A replica to ask, if one can be.
@@ -208,7 +227,11 @@ async fn check<C: Client>(link: Supervised<C>, address: Address, usable: Arc<Ato
 async fn find<C: Client>(primary: Supervised<C>, members: Arc<Members<C>>) {
     loop {
         match role(&primary).await {
-            Ok(Role::Primary(replicas)) => members.become_of(primary.options(), &replicas),
+            Ok(Role::Primary(replicas)) => {
+                let map = &primary.options().address_map;
+                let replicas: Vec<_> = replicas.iter().map(|r| map.reachable(r)).collect();
+                members.become_of(primary.options(), &replicas);
+            }
             Ok(_) => {}
             // Without its primary, what is known stays in use.
             Err(fault) => debug!(backend = "redis", %fault, "cannot ask for replicas"),

@@ -20,7 +20,7 @@ pub(crate) async fn connect(
     deadline: Instant,
 ) -> Result<Wire, ConnectError> {
     let address = master(options, deadline).await?;
-    let server = options.for_url(options.url().for_server(address));
+    let server = options.for_announced(&address);
     let url = server.url();
     let mut wire = Wire::connect_to(&server, deadline).await?;
     let role = match timeout_at(deadline, wire.ask(&[b"ROLE"])).await {

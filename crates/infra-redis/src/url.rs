@@ -7,6 +7,7 @@ use std::str::FromStr;
 use infra_core::{Secret, mask_url};
 
 use crate::acknowledge::Acknowledge;
+use crate::address_map::AddressMap;
 use crate::replicas::ReadFrom;
 
 mod parse;
@@ -15,7 +16,7 @@ mod parse;
 /// `rediss` TLS.
 ///
 /// ```text
-/// redis[s]://[[user]:password@]host[:port][/db][?db=..&ca_file=..&insecure=true&client_name=..&ack=..&read=..]
+/// redis[s]://[[user]:password@]host[:port][/db][?db=..&ca_file=..&insecure=true&client_name=..&ack=..&read=..&map=..]
 /// redis[s]+cluster://[[user]:password@]host[:port][,host[:port]]..[?ca_file=..]
 /// redis[s]+sentinel://[[user]:password@]host[:port][,..]/service[/db][?sentinel_username=..&sentinel_password=..]
 /// ```
@@ -32,8 +33,9 @@ mod parse;
 /// masked.
 ///
 /// `ack` says when a write counts as done, see [`Acknowledge`]. `read` says which servers answer
-/// reads that need not be current: `primary`, `replicas`, or their addresses,
-/// `read=10.0.0.2:6379,10.0.0.3:6379`.
+/// reads that need not be current: `primary`, `replicas`, or, of one server, their addresses,
+/// `read=10.0.0.2:6379,10.0.0.3:6379`. `map` says where servers are reached that announce an address
+/// which leads nowhere from here, see [`AddressMap`].
 ///
 /// ```
 /// use infra_redis::RedisUrl;
@@ -61,6 +63,7 @@ pub struct RedisUrl {
     client_name: Option<String>,
     acknowledge: Acknowledge,
     read_from: ReadFrom,
+    address_map: AddressMap,
 }
 
 /// What stands behind a URL.
@@ -202,6 +205,10 @@ impl RedisUrl {
 
     pub(crate) fn read_from(&self) -> &ReadFrom {
         &self.read_from
+    }
+
+    pub(crate) fn address_map(&self) -> &AddressMap {
+        &self.address_map
     }
 }
 

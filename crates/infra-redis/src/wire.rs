@@ -98,6 +98,9 @@ impl Wire {
             let set_name = [&b"CLIENT"[..], b"SETNAME", name.as_bytes()];
             self.must(options, &set_name).await?;
         }
+        if options.readonly {
+            self.must(options, &[b"READONLY"]).await?;
+        }
         // A server that asks for a password, or is loading, says so only when it is asked.
         self.must(options, &[b"PING"]).await
     }

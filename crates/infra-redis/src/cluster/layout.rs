@@ -1,9 +1,7 @@
 //! What a node says about its cluster, and what follows from it.
 
-use std::sync::Arc;
-
+use super::node::Node;
 use super::slot::{SLOTS, Slot};
-use crate::connection::Connection;
 use crate::url::Address;
 use crate::value::Value;
 
@@ -16,8 +14,8 @@ pub(super) struct Layout {
     /// First and last slot, and the place of their primary.
     ranges: Vec<(Slot, Slot, usize)>,
     pub(super) primaries: Vec<Address>,
-    /// Worth asking when no primary answers.
-    pub(super) replicas: Vec<Address>,
+    /// Those of each primary, at its place.
+    replicas: Vec<Vec<Address>>,
 }
 
 impl Layout {
@@ -48,16 +46,32 @@ impl Layout {
             Some(place) => place,
             None => {
                 self.primaries.push(primary);
+                self.replicas.push(Vec::new());
                 self.primaries.len() - 1
             }
         };
         self.ranges.push((first, last, place));
+        let replicas = self.replicas.get_mut(place)?;
         for replica in parts.filter_map(|node| address(node, asked)) {
-            if !self.replicas.contains(&replica) {
-                self.replicas.push(replica);
+            if !replicas.contains(&replica) {
+                replicas.push(replica);
             }
         }
         Some(())
+    }
+
+    /// Worth asking when no primary answers.
+    pub(super) fn all_replicas(&self) -> Vec<Address> {
+        let mut all: Vec<Address> = self.replicas.iter().flatten().cloned().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    pub(super) fn replicas_of(&self, primary: &Address) -> &[Address] {
+        let place = self.primaries.iter().position(|known| known == primary);
+        let replicas = place.and_then(|place| self.replicas.get(place));
+        replicas.map_or(&[], Vec::as_slice)
     }
 }
 
@@ -101,27 +115,6 @@ fn named(metadata: Value, name: &[u8]) -> Option<String> {
             _ => None,
         })?;
     String::from_utf8(text).ok().filter(|text| !text.is_empty())
-}
-
-/// A primary and the connection to it.
-#[derive(Debug, Clone)]
-pub struct Node(Arc<(Address, Connection)>);
-
-impl Node {
-    pub(super) fn new(address: Address, connection: Connection) -> Self {
-        Node(Arc::new((address, connection)))
-    }
-
-    /// Where it listens, as the cluster says.
-    pub fn address(&self) -> &Address {
-        &self.0.0
-    }
-
-    /// The connection to it, made at the first call; it is closed when the node leaves the
-    /// cluster.
-    pub fn connection(&self) -> &Connection {
-        &self.0.1
-    }
 }
 
 /// Which primary serves which slot, as it was last heard.
@@ -266,7 +259,9 @@ mod tests {
         let layout = Layout::read(answer, &asked).unwrap();
         let primaries = [at("b", 2), at("seed", 1), at("10.0.0.9", 4)];
         assert_eq!(layout.primaries, primaries);
-        assert_eq!(layout.replicas, [at("c", 3)]);
+        assert_eq!(layout.all_replicas(), [at("c", 3)]);
+        assert_eq!(layout.replicas_of(&at("seed", 1)), [at("c", 3)]);
+        assert_eq!(layout.replicas_of(&at("10.0.0.9", 4)), []);
         assert_eq!(layout.ranges.len(), 4);
         assert_eq!(Layout::read(list([]), &asked), None);
         assert_eq!(Layout::read(text("x"), &asked), None);
@@ -284,7 +279,7 @@ mod tests {
         let connect = |address: &Address| {
             let url = format!("redis://{address}");
             let options = crate::RedisOptions::parse(&url).unwrap();
-            Node::new(address.clone(), Connection::lazy(options))
+            Node::new(address.clone(), options)
         };
         let slot = |number| Slot::new(number).unwrap();
         let first = ClusterMap::unknown().next(&layout(99), connect).unwrap();

@@ -5,14 +5,17 @@
 //! doubt, of any node that answers. A command that was not carried out goes again within its
 //! deadline; one that may have been is never sent twice unless it only reads.
 //!
-//! - `slot`: from keys to slots; `layout`: from a node's answer to the map
+//! - `slot`: from keys to slots; `layout`: from a node's answer to the map; `node`: a primary, its
+//!   replicas, and the connections to them
 //! - `trip`: what an answer means for a command, without I/O; `route`: the calls
-//! - `refresh`: keeps the map
+//! - `stale`: reads that a replica may answer; `refresh`: keeps the map
 
 mod layout;
+mod node;
 mod refresh;
 mod route;
 mod slot;
+mod stale;
 mod trip;
 
 use std::collections::HashMap;
@@ -25,14 +28,16 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
-pub use layout::{ClusterMap, Node};
+pub use layout::ClusterMap;
+pub use node::Node;
 pub use route::Command;
 pub use slot::Slot;
 
-use crate::connect_error::ConnectError;
-use crate::connection::Connection;
+use crate::connect_error::{ConnectError, ConnectFault};
 use crate::link::LinkStatus;
 use crate::options::RedisOptions;
+use crate::replicas::ReadFrom;
+use crate::together;
 use crate::url::Address;
 use layout::Layout;
 
@@ -40,7 +45,8 @@ use layout::Layout;
 /// name it again, until all nodes have heard of a change.
 const KEPT: Duration = Duration::from_secs(5);
 
-/// The primaries of a cluster, each over a [`Connection`] that many callers share.
+/// The primaries of a cluster, each over a [`Connection`](crate::Connection) that many callers
+/// share.
 ///
 /// **While a node is down** the calls for its slots wait until it is back, until another has taken
 /// its place, or until their own deadlines; calls for other slots go on.
@@ -49,7 +55,14 @@ const KEPT: Duration = Duration::from_secs(5);
 /// out until the deadline, and are then the fault [`NotSettled`](crate::FaultKind::NotSettled),
 /// not applied.
 ///
-/// **Deadlines, and what is repeated**: as for a [`Connection`].
+/// **Deadlines, and what is repeated**: as for a [`Connection`](crate::Connection).
+///
+/// **Writes of a level** above [`Acknowledge::Accepted`](crate::Acknowledge::Accepted) go over
+/// connections of their own to each primary, and are confirmed by its replicas or its disk.
+///
+/// **Stale reads** ([`Effect::StaleRead`](crate::Effect::StaleRead)) go to replicas of the slot's
+/// primary where the options say so, for half of their time. What a replica does not have is asked of the
+/// primary too: while a slot is being moved, its replicas do not know which keys have left.
 ///
 /// Clones share the connections. They are closed by [`Cluster::close`] or with the last clone.
 #[derive(Clone)]
@@ -101,8 +114,9 @@ impl Cluster {
     /// as that runtime.
     ///
     /// # Errors
-    /// Why none of the nodes tells about the cluster, at the latest after the connect timeout.
-    /// Never with the lazy option.
+    /// Why none of the nodes tells about the cluster, at the latest after the connect timeout; and
+    /// [`ConnectFault::Unsupported`] where one of them says that it cannot confirm writes of the
+    /// level in the options. Never with the lazy option.
     pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
         let shared = Arc::new(Shared {
             options,
@@ -121,6 +135,7 @@ impl Cluster {
             timeout(limit, refresh::look(&shared))
                 .await
                 .map_err(late)??;
+            shared.check_levels().await?;
         }
         let keeper = spawn_detached(refresh::keep(shared.clone())).abort_handle();
         Ok(Cluster {
@@ -177,15 +192,27 @@ impl Shared {
     /// The node at this address, also one that the map does not name.
     fn node(&self, address: &Address) -> Node {
         let mut nodes = self.lock();
-        let known = nodes.known.entry(address.clone()).or_insert_with(|| {
-            let url = self.options.url().for_server(address.clone());
-            let options = self.options.for_url(url);
-            Known {
-                node: Node::new(address.clone(), Connection::lazy(options)),
-                unnamed: Some(Instant::now()),
-            }
+        let known = nodes.known.entry(address.clone()).or_insert_with(|| Known {
+            node: Node::new(address.clone(), self.options.for_announced(address)),
+            unnamed: Some(Instant::now()),
         });
         known.node.clone()
+    }
+
+    /// Asks every primary whether it can confirm writes. One that is not there says nothing about
+    /// that; its calls wait for it, or for another.
+    async fn check_levels(&self) -> Result<(), ConnectError> {
+        let map = self.map.borrow().clone();
+        let acked = map.primaries().iter().filter_map(Node::acked);
+        let limit = self.options.connect_timeout;
+        let checks = acked.map(|acked| timeout(limit, acked.check()));
+        for checked in together::all(checks).await {
+            match checked {
+                Ok(Err(error)) if error.fault() == ConnectFault::Unsupported => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn replicas(&self) -> Vec<Address> {
@@ -210,16 +237,19 @@ impl Shared {
         nodes.known.retain(|address, known| {
             if layout.primaries.contains(address) {
                 known.unnamed = None;
+                if self.options.read_from == ReadFrom::Replicas {
+                    known.node.follow_replicas(layout.replicas_of(address));
+                }
                 return true;
             }
             let since = *known.unnamed.get_or_insert(now);
             let keep = now.duration_since(since) < KEPT;
             if !keep {
-                known.node.connection().close();
+                known.node.close();
             }
             keep
         });
-        nodes.replicas = layout.replicas;
+        nodes.replicas = layout.all_replicas();
         drop(nodes);
         let next = next?;
         let version = next.version();
@@ -236,7 +266,7 @@ impl Shared {
     fn close(&self) {
         self.map.send_modify(|map| *map = Arc::new(map.closed()));
         for (_, known) in self.lock().known.drain() {
-            known.node.connection().close();
+            known.node.close();
         }
     }
 }

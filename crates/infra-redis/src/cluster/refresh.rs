@@ -31,7 +31,10 @@ const CONNECTED: usize = 4;
 /// Whom to ask about the cluster.
 enum Source {
     Connected(Address, Connection),
+    /// By the address that it announces.
     Dialled(Address),
+    /// As the URL names it.
+    Seed(Address),
 }
 
 /// Runs until it is dropped.
@@ -94,16 +97,23 @@ fn sources(shared: &Shared) -> Vec<Source> {
     }
     fastrand::shuffle(&mut sources);
     sources.truncate(CONNECTED);
-    let mut others = shared.replicas();
-    others.extend(shared.options.url().hosts().iter().cloned());
+    let seeds = shared.options.url().hosts().iter().cloned();
+    let mut others: Vec<_> = seeds.map(Source::Seed).collect();
+    others.extend(shared.replicas().into_iter().map(Source::Dialled));
     fastrand::shuffle(&mut others);
     // What is down is asked last.
-    others.extend(unconnected);
+    others.extend(unconnected.into_iter().map(Source::Dialled));
     let mut known: Vec<Address> = Vec::new();
-    for address in others {
-        if !known.contains(&address) {
-            known.push(address.clone());
-            sources.push(Source::Dialled(address));
+    for source in others {
+        let reached = match &source {
+            Source::Seed(address) => address.clone(),
+            Source::Dialled(address) | Source::Connected(address, _) => {
+                shared.options.address_map.reachable(address)
+            }
+        };
+        if !known.contains(&reached) {
+            known.push(reached);
+            sources.push(source);
         }
     }
     sources
@@ -112,7 +122,7 @@ fn sources(shared: &Shared) -> Vec<Source> {
 async fn ask(shared: &Shared, source: Source) -> Result<Layout, ConnectError> {
     let (address, answer) = match source {
         Source::Connected(address, connection) => {
-            let url = shared.options.url().for_server(address.clone());
+            let url = shared.options.for_announced(&address).url;
             let limit = shared.options.response_timeout;
             let question = [&b"CLUSTER"[..], b"SLOTS"];
             let answer = connection.send(&question, Effect::Read, limit).await;
@@ -122,9 +132,12 @@ async fn ask(shared: &Shared, source: Source) -> Result<Layout, ConnectError> {
             (address, answer.map_err(failed)?)
         }
         Source::Dialled(address) => {
-            let url = shared.options.url().for_server(address.clone());
-            let options = shared.options.for_url(url);
+            let options = shared.options.for_announced(&address);
             (address, ask_anew(&options).await?)
+        }
+        Source::Seed(address) => {
+            let url = shared.options.url().for_server(address.clone());
+            (address, ask_anew(&shared.options.for_url(url)).await?)
         }
     };
     let url = shared.options.url().for_server(address.clone());

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::layout::{ClusterMap, Node};
+use super::layout::ClusterMap;
+use super::node::Node;
 use super::slot::Slot;
 use super::trip::{MapIs, Next, Target, Trip};
 use super::{Cluster, Shared};
+use crate::acked::Acked;
 use crate::encode;
 use crate::fault::{FaultKind, RedisFault};
 use crate::link::LinkStatus;
-use crate::mux::{Answered, Answers, Request};
+use crate::mux::{Answered, Answers, Mux, Request};
 use crate::supervised::{Effect, LONGEST_LIMIT};
 use crate::together;
 use crate::value::Value;
@@ -28,8 +30,8 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// A command whose keys lie in one slot, ready to be sent.
 #[derive(Debug, Clone)]
 pub struct Command {
-    slot: Slot,
-    bytes: Vec<u8>,
+    pub(super) slot: Slot,
+    pub(super) bytes: Vec<u8>,
     impatient: bool,
 }
 
@@ -56,9 +58,9 @@ impl Command {
 
 /// The limits of a call.
 #[derive(Clone, Copy)]
-struct Terms {
+pub(super) struct Terms {
     effect: Effect,
-    limit: Duration,
+    pub(super) limit: Duration,
     deadline: Instant,
 }
 
@@ -70,6 +72,15 @@ impl Terms {
             limit,
             deadline,
         }
+    }
+
+    /// Whatever replicas did not answer is a read like others.
+    fn of_primary(self) -> Self {
+        let effect = match self.effect {
+            Effect::StaleRead => Effect::Read,
+            effect => effect,
+        };
+        Terms { effect, ..self }
     }
 
     /// Waits, if that leaves time for another attempt.
@@ -101,13 +112,20 @@ impl Cluster {
     ) -> Result<Value, RedisFault> {
         let shared = &self.handle.shared;
         let terms = Terms::new(effect, limit);
+        if terms.effect == Effect::StaleRead {
+            let map = shared.open_map()?;
+            if let Some(answer) = self.from_replica(&map, slot, parts, terms).await {
+                return Ok(answer);
+            }
+        }
+        let terms = terms.of_primary();
         let mut trip = Trip::default();
         loop {
             let map = shared.open_map()?;
             let (next, is) = match shared.way(&map, slot, trip.target.take()) {
                 Some((node, asking)) => {
                     let answer = shared.one(&map, &node, (parts, asking), terms).await;
-                    trip.judge(answer, effect, node.address())
+                    trip.judge(answer, terms.effect, node.address())
                 }
                 None => trip.nobody(shared.trouble().as_ref()),
             };
@@ -135,6 +153,12 @@ impl Cluster {
     ) -> Vec<Result<Value, RedisFault>> {
         let terms = Terms::new(effect, limit);
         let mut journeys: Vec<_> = commands.iter().map(Journey::new).collect();
+        if terms.effect == Effect::StaleRead
+            && let Ok(map) = self.handle.shared.open_map()
+        {
+            self.from_replicas(&map, &mut journeys, terms).await;
+        }
+        let terms = terms.of_primary();
         while journeys.iter().any(|journey| journey.result.is_none()) {
             let pause = self.round(&mut journeys, terms).await;
             if !terms.pause(pause).await {
@@ -213,10 +237,10 @@ impl Cluster {
 }
 
 /// One of several commands, and what became of it.
-struct Journey<'a> {
-    command: &'a Command,
+pub(super) struct Journey<'a> {
+    pub(super) command: &'a Command,
     trip: Trip,
-    result: Option<Result<Value, RedisFault>>,
+    pub(super) result: Option<Result<Value, RedisFault>>,
 }
 
 impl<'a> Journey<'a> {
@@ -240,15 +264,22 @@ impl<'a> Journey<'a> {
 }
 
 /// What goes to one node in one request.
-struct Batch {
-    node: Node,
+pub(super) struct Batch {
+    pub(super) node: Node,
     asking: bool,
-    places: Vec<usize>,
-    bytes: Vec<u8>,
+    pub(super) places: Vec<usize>,
+    pub(super) bytes: Vec<u8>,
+    /// Where what belongs to each of the places ends.
+    ends: Vec<usize>,
 }
 
 impl Batch {
-    fn add(batches: &mut Vec<Batch>, (node, asking): (Node, bool), place: usize, bytes: &[u8]) {
+    pub(super) fn add(
+        batches: &mut Vec<Batch>,
+        (node, asking): (Node, bool),
+        place: usize,
+        bytes: &[u8],
+    ) {
         let fits = |batch: &&mut Batch| {
             batch.node.address() == node.address()
                 && batch.asking == asking
@@ -263,6 +294,7 @@ impl Batch {
             asking,
             places: Vec::new(),
             bytes: Vec::new(),
+            ends: Vec::new(),
         };
         batch.push(place, bytes);
         batches.push(batch);
@@ -274,6 +306,16 @@ impl Batch {
         }
         self.bytes.extend_from_slice(bytes);
         self.places.push(place);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// What is sent for each of the places.
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(&0).chain(&self.ends);
+        begins.zip(&self.ends).map(|(begin, end)| {
+            let bytes = self.bytes.get(*begin..*end);
+            bytes.unwrap_or_default()
+        })
     }
 }
 
@@ -298,7 +340,7 @@ impl Shared {
         }
     }
 
-    fn note(&self, is: MapIs) {
+    pub(super) fn note(&self, is: MapIs) {
         if is == MapIs::Doubtful {
             self.doubted.notify_one();
         }
@@ -319,10 +361,7 @@ impl Shared {
         } else {
             Request::Parts(parts)
         };
-        match self.attempt(map, node, request, terms).await? {
-            Answered::One(answer) => Ok(answer),
-            Answered::Many(mut answers) => Ok(answers.pop().unwrap_or(Value::Nil)),
-        }
+        Ok(last(self.attempt(map, node, request, terms).await?))
     }
 
     /// One answer for each place of the batch.
@@ -334,6 +373,16 @@ impl Shared {
     ) -> Vec<Result<Value, RedisFault>> {
         let each = if batch.asking { 2 } else { 1 };
         let count = batch.places.len();
+        if terms.effect == Effect::Write && batch.node.acked().is_some() {
+            // Each for itself: what is refused says nothing about the others' confirmation. They
+            // share a batch all the same.
+            let sent = batch.parts().map(|bytes| async move {
+                let request = Request::Packed(bytes, Answers::Many(each));
+                let answered = self.attempt(map, &batch.node, request, terms).await?;
+                Ok(last(answered))
+            });
+            return together::all(sent).await;
+        }
         let request = Request::Packed(&batch.bytes, Answers::Many(count * each));
         let fault = match self.attempt(map, &batch.node, request, terms).await {
             Ok(Answered::Many(answers)) => {
@@ -355,34 +404,76 @@ impl Shared {
         request: Request<'_>,
         terms: Terms,
     ) -> Result<Answered, RedisFault> {
+        let Terms { effect, limit, .. } = terms;
+        if effect == Effect::Write
+            && let Some(acked) = node.acked()
+        {
+            return self.acknowledged(map, acked, request, terms).await;
+        }
         let connection = node.connection();
         if connection.status() != LinkStatus::Up {
-            self.wait_for(map, node, terms.deadline).await?;
+            let ready = |patience| connection.ready(patience);
+            self.wait_for(map, connection.status(), ready, terms.deadline)
+                .await?;
         }
-        let Terms { effect, limit, .. } = terms;
         connection
             .attempt(request, effect, terms.deadline, limit)
             .await
     }
 
-    /// Until the node is there, or the map says something else, or patience is at its end.
-    async fn wait_for(
+    /// One attempt to write what has to be confirmed. It is left for the new map while it waits to
+    /// be sent.
+    async fn acknowledged(
         &self,
         map: &ClusterMap,
-        node: &Node,
+        acked: &Acked<Mux>,
+        request: Request<'_>,
+        terms: Terms,
+    ) -> Result<Answered, RedisFault> {
+        if let Some(first) = acked.first().filter(|link| link.status() != LinkStatus::Up) {
+            let ready = |patience| first.ready(patience);
+            self.wait_for(map, first.status(), ready, terms.deadline)
+                .await?;
+        }
+        let left = terms.deadline.saturating_duration_since(Instant::now());
+        let leave = self.another_map(map);
+        acked.call_unless(request.into_packed(), left, leave).await
+    }
+
+    /// Until the node is there, or the map says something else, or patience is at its end.
+    async fn wait_for<F>(
+        &self,
+        map: &ClusterMap,
+        status: LinkStatus,
+        ready: impl FnOnce(Instant) -> F,
         deadline: Instant,
-    ) -> Result<(), RedisFault> {
-        let mut maps = self.map.subscribe();
-        let before = map.version();
-        if let LinkStatus::Down { .. } = node.connection().status() {
+    ) -> Result<(), RedisFault>
+    where
+        F: Future<Output = Result<(), RedisFault>>,
+    {
+        if let LinkStatus::Down { .. } = status {
             self.note(MapIs::Doubtful);
         }
         let patience = deadline.min(Instant::now() + PATIENCE);
         tokio::select! {
-            ready = node.connection().ready(patience) => ready,
-            _ = maps.wait_for(|map| map.version() != before) => {
-                Err(RedisFault::unavailable(None))
-            }
+            ready = ready(patience) => ready,
+            () = self.another_map(map) => Err(RedisFault::unavailable(None)),
         }
+    }
+
+    /// Returns when there is another map than this one.
+    fn another_map(&self, map: &ClusterMap) -> impl Future<Output = ()> + use<> {
+        let (mut maps, before) = (self.map.subscribe(), map.version());
+        async move {
+            let _ = maps.wait_for(|map| map.version() != before).await;
+        }
+    }
+}
+
+/// The answer to a command, which follows the one to `ASKING` where that was sent.
+fn last(answered: Answered) -> Value {
+    match answered {
+        Answered::One(answer) => answer,
+        Answered::Many(mut answers) => answers.pop().unwrap_or(Value::Nil),
     }
 }

@@ -151,6 +151,10 @@ impl Trip {
                 // Who asks waits for the node, or for another.
                 (Next::Again(Duration::ZERO), MapIs::Doubtful)
             }
+            // The node is there and has it.
+            false if fault.kind() == FaultKind::Unacknowledged => {
+                (Next::Done(Err(fault)), MapIs::Fine)
+            }
             false => (Next::Done(Err(fault)), MapIs::Doubtful),
         }
     }

@@ -240,7 +240,7 @@ async fn one_server(options: &RedisOptions) -> Result<RedisOptions, ConnectError
         UrlKind::Sentinel => {
             let deadline = Instant::now() + options.connect_timeout;
             let master = sentinel::master(options, deadline).await?;
-            Ok(options.for_url(url.for_server(master)))
+            Ok(options.for_announced(&master))
         }
         UrlKind::Cluster => {
             let message = "`fred` speaks to single servers here: use `redis` for a cluster";

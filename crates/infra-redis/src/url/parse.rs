@@ -8,6 +8,7 @@ use url::{Host, Url};
 
 use super::{Address, RedisUrl, UrlKind};
 use crate::acknowledge::Acknowledge;
+use crate::address_map::AddressMap;
 use crate::replicas::ReadFrom;
 
 const SERVER_PORT: u16 = 6379;
@@ -58,6 +59,7 @@ pub(super) fn parse(text: &str) -> Result<RedisUrl, String> {
         client_name: None,
         acknowledge: Acknowledge::Accepted,
         read_from: ReadFrom::Primary,
+        address_map: AddressMap::new(),
     };
     if url.username.is_some() && url.password.is_none() {
         return Err("a user without a password: write user:password@, or :password@".to_owned());
@@ -71,10 +73,7 @@ pub(super) fn parse(text: &str) -> Result<RedisUrl, String> {
     if url.kind == UrlKind::Cluster && url.db != 0 {
         return Err("a cluster has no database but 0".to_owned());
     }
-    let plain = url.acknowledge == Acknowledge::Accepted && url.read_from == ReadFrom::Primary;
-    if url.kind == UrlKind::Cluster && !plain {
-        return Err("ack and read are for one server and its replicas, not for a cluster".into());
-    }
+    url.check_replicas()?;
     if url.sentinel_username.is_some() && url.sentinel_password.is_none() {
         return Err("sentinel_username needs a sentinel_password".to_owned());
     }
@@ -146,6 +145,7 @@ impl RedisUrl {
             "client_name" if !value.is_empty() => self.client_name = Some(value.to_owned()),
             "ack" => self.acknowledge = value.parse()?,
             "read" => self.read_from = read_from(value)?,
+            "map" => self.address_map = value.parse()?,
             "insecure" => {
                 self.insecure = match value {
                     "true" => true,
@@ -159,10 +159,26 @@ impl RedisUrl {
                 let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
                 return Err(format!(
                     "unknown parameter `{}`: known are db, ca_file, insecure, client_name, ack, \
-                     read",
+                     read, map",
                     if plain { name } else { "***" }
                 ));
             }
+        }
+        Ok(())
+    }
+
+    fn check_replicas(&self) -> Result<(), String> {
+        let addressed = matches!(self.read_from, ReadFrom::ReplicasAt(_));
+        if self.kind == UrlKind::Cluster && addressed {
+            let message = "a cluster names its replicas itself: use read=replicas, and map for \
+                           addresses that lead nowhere from here";
+            return Err(message.to_owned());
+        }
+        let announced = self.kind != UrlKind::Server || self.read_from == ReadFrom::Replicas;
+        if !announced && !self.address_map.is_empty() {
+            let message = "map is for the addresses that clusters, sentinels and, with \
+                           read=replicas, primaries announce: one server announces none";
+            return Err(message.to_owned());
         }
         Ok(())
     }
@@ -302,6 +318,21 @@ mod tests {
     }
 
     #[test]
+    fn clusters_have_levels_replicas_and_an_address_map() {
+        let text = "redis+cluster://h?ack=replicated:2&read=replicas&map=a:1=b:2,c=d";
+        let url = RedisUrl::parse(text).unwrap();
+        assert_eq!(url.acknowledge(), Acknowledge::Replicated(2));
+        assert_eq!(url.read_from(), &ReadFrom::Replicas);
+        assert_eq!(Ok(url.address_map()), "a:1=b:2,c=d".parse().as_ref());
+        for text in [
+            "redis+sentinel://h/s?map=a=b",
+            "redis://h?read=replicas&map=a=b",
+        ] {
+            assert!(!RedisUrl::parse(text).unwrap().address_map().is_empty());
+        }
+    }
+
+    #[test]
     fn endpoints_that_are_clusters_are_known_by_their_names() {
         for (host, kind) in [
             (
@@ -351,8 +382,14 @@ mod tests {
             ("redis://h?insecure=true", "use rediss://"),
             ("rediss://h?insecure=1", "true or false"),
             ("redis://h?ack=all", "ack must be"),
-            ("redis+cluster://h?ack=replicated", "not for a cluster"),
-            ("redis+cluster://h?read=replicas", "not for a cluster"),
+            ("redis+cluster://h?ack=some", "ack must be"),
+            ("redis+cluster://h?read=a:1", "names its replicas itself"),
+            ("redis+cluster://h?map=a:1", "map must be"),
+            ("redis+cluster://h?map=a:1=b", "map must be"),
+            ("redis+cluster://h?map=a=b,a=c", "map names `a` twice"),
+            ("redis+cluster://h?map=", "map must be"),
+            ("redis://h?map=a=b", "one server announces none"),
+            ("redis://h?read=a:1&map=a=b", "one server announces none"),
             ("redis://h?read=anywhere", "read must be"),
             ("redis://h?read=a:0", "read must be"),
             ("redis://h?read=", "read must be"),

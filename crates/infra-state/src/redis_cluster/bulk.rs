@@ -20,7 +20,7 @@ pub(super) async fn get(
 ) -> Result<Vec<Option<Bytes>>, DriverError> {
     let mut values = vec![None; keys.len()];
     let mut failed = Failures::default();
-    let answers = by_slot(cluster, (b"MGET", Effect::Read), keys, limit).await;
+    let answers = by_slot(cluster, (b"MGET", Effect::StaleRead), keys, limit).await;
     for (places, answer) in answers {
         let found = answer.map_err(DriverError::from).and_then(reply::list);
         let found = found.and_then(|found| match found.len() == places.len() {

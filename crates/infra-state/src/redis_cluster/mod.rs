@@ -10,6 +10,8 @@
 //! | `transaction`, `compare_and_swap` | keys of one slot; others are refused before anything is sent |
 //! | `scan` | every primary in turn; once more where slots moved meanwhile |
 //! | `watch` | a connection to every primary; a gap where the primaries changed |
+//! | `ack=` | the replicas, or the disk, of the primary of each key; of several keys each by itself |
+//! | `read=replicas` | the replicas of the primary of each key; what they do not have is asked of it |
 //! | signals | lost when any primary is, restored when every slot has a primary that answers |
 //! | risks | those of every primary |
 //!
@@ -33,19 +35,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infra_core::BoxFuture;
-use infra_redis::{
-    Acknowledge, Cluster, Command, Decimal, Effect, RedisFault, RedisOptions, Slot, Value,
-};
+use infra_redis::{Cluster, Command, Decimal, Effect, RedisFault, Slot, Value};
 
 use self::monitor::ClusterMonitor;
-use crate::capabilities::{Atomicity, Capabilities, Versions};
+use crate::capabilities::{Atomicity, Capabilities};
 use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::error::ErrorKind;
 use crate::redis::reply;
 use crate::redis::transact::{self, Link, Native};
-use crate::redis_common::{MAX_STEPS, MAX_VALUE_BYTES, Watches, connection_options};
+use crate::redis_common::{Watches, capabilities, connection_options};
 use crate::signal::StateSignals;
 use crate::step::Step;
 use crate::store::StateOptions;
@@ -70,10 +70,10 @@ impl RedisClusterDriver {
     /// Asks the nodes of the URL about the cluster, unless the options say lazy.
     ///
     /// # Errors
-    /// A URL that cannot be used; and why no node tells about the cluster.
+    /// A URL that cannot be used; why no node tells about the cluster; and that a primary cannot
+    /// confirm writes of the level that the options ask for.
     pub async fn connect(options: &StateOptions) -> Result<Self, DriverError> {
         let options = connection_options(options)?;
-        check_levels(&options)?;
         Ok(RedisClusterDriver::over(Cluster::connect(options).await?).monitored())
     }
 
@@ -96,6 +96,16 @@ impl RedisClusterDriver {
     pub fn monitored(mut self) -> Self {
         self.monitor = ClusterMonitor::start(&self.cluster);
         self
+    }
+
+    async fn get_as(
+        &self,
+        effect: Effect,
+        key: &str,
+        limit: Duration,
+    ) -> Result<Option<Bytes>, DriverError> {
+        let parts = [&b"GET"[..], key.as_bytes()];
+        reply::bytes(self.at(key).send(&parts, effect, limit).await?)
     }
 
     fn at(&self, key: &str) -> At<'_> {
@@ -161,13 +171,9 @@ impl StateDriver for RedisClusterDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new()
-            .with_shared(true)
-            .with_max_value_bytes(MAX_VALUE_BYTES)
+        capabilities(self.cluster.options())
             .with_set_many(Atomicity::PerKey)
-            .with_transactions(Versions::Content, MAX_STEPS)
             .with_one_slot_transactions(true)
-            .with_watch(true)
     }
 
     fn keeps_deadlines(&self) -> bool {
@@ -175,10 +181,7 @@ impl StateDriver for RedisClusterDriver {
     }
 
     fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
-        Box::pin(async move {
-            let parts = [&b"GET"[..], key.as_bytes()];
-            reply::bytes(self.at(key).send(&parts, Effect::Read, limit).await?)
-        })
+        Box::pin(async move { self.get_as(Effect::StaleRead, key, limit).await })
     }
 
     fn get_entry<'a>(
@@ -264,7 +267,7 @@ impl StateDriver for RedisClusterDriver {
     fn exists<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, bool> {
         Box::pin(async move {
             let parts = [&b"EXISTS"[..], key.as_bytes()];
-            reply::flag(&self.at(key).send(&parts, Effect::Read, limit).await?)
+            reply::flag(&self.at(key).send(&parts, Effect::StaleRead, limit).await?)
         })
     }
 
@@ -299,7 +302,7 @@ impl StateDriver for RedisClusterDriver {
     fn ttl<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, TtlState> {
         Box::pin(async move {
             let parts = [&b"PTTL"[..], key.as_bytes()];
-            reply::ttl(&self.at(key).send(&parts, Effect::Read, limit).await?)
+            reply::ttl(&self.at(key).send(&parts, Effect::StaleRead, limit).await?)
         })
     }
 
@@ -318,7 +321,7 @@ impl StateDriver for RedisClusterDriver {
         limit: Duration,
     ) -> DriverResult<'a, (Option<Bytes>, VersionToken)> {
         Box::pin(async move {
-            let value = self.get(key, limit).await?;
+            let value = self.get_as(Effect::Read, key, limit).await?;
             let version = match &value {
                 Some(value) => VersionToken::Content(value.clone()),
                 None => VersionToken::Absent,
@@ -373,15 +376,4 @@ fn cross_slot(index: usize) -> DriverError {
     let message = "the keys lie in different slots of the cluster: give those that are written in \
                    one step a hash tag in common, as in `{desk}:a` and `{desk}:b`";
     DriverError::new(ErrorKind::CrossSlot, message).with_index(index)
-}
-
-/// What one server offers and a cluster does not, asked for by other ways than its URL.
-fn check_levels(options: &RedisOptions) -> Result<(), DriverError> {
-    let asked = match (options.acknowledged(), options.reads_may_be_stale()) {
-        (Acknowledge::Accepted, false) => return Ok(()),
-        (Acknowledge::Accepted, true) => "reads from replicas".to_owned(),
-        (level, _) => format!("writes that are {level}"),
-    };
-    let message = format!("a cluster offers no {asked}: leave the option out, or use one server");
-    Err(DriverError::new(ErrorKind::Unsupported, message))
 }

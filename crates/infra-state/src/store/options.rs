@@ -235,8 +235,9 @@ impl StateOptions {
     /// Lets replicas of the Redis server answer `get`, `get_many`, `exists` and `ttl`. What they
     /// answer may be older than the last write, also one of this process; see
     /// [`Capabilities::stale_reads`](crate::Capabilities::stale_reads). Where no replica is in touch
-    /// with its primary, that is asked. The replicas are those that the primary names; where their
-    /// names lead nowhere from here, use `read=host:port,host:port` in the URL. Default false.
+    /// with its primary, that is asked. The replicas are those that the primary, or the cluster,
+    /// names; where their names lead nowhere from here, use `map=` in the URL, or of one server
+    /// `read=host:port,host:port`. Default false.
     #[must_use]
     pub fn read_from_replicas(mut self, read: bool) -> Self {
         self.read_from_replicas = read;
