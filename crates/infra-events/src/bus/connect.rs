@@ -45,7 +45,7 @@ impl EventBus {
     }
 
     /// A bus on the backend of this URL, with default options: `memory://`, `redis://...`,
-    /// `rediss://...`.
+    /// `rediss://...`, the latter two also with `+cluster` or `+sentinel`.
     ///
     /// # Errors
     /// As [`create_event_bus`], and [`ErrorKind::InvalidUrl`].
@@ -65,9 +65,10 @@ impl EventBus {
             return Err(Error::new(ErrorKind::InvalidUrl, "connect")
                 .with_detail(format!("`{}` has no scheme", mask_url(&url))));
         };
-        match scheme {
-            "redis" | "rediss" => create_event_bus("redis", options).await,
-            other => create_event_bus(other, options).await,
+        // What follows a plus says what stands behind the URL, which the driver knows.
+        match scheme.split('+').next() {
+            Some("redis" | "rediss") => create_event_bus("redis", options).await,
+            _ => create_event_bus(scheme, options).await,
         }
     }
 }
@@ -123,8 +124,23 @@ mod tests {
         for (url, kind) in [
             ("localhost:6379", ErrorKind::InvalidUrl),
             ("redsi://localhost", ErrorKind::UnknownBackend),
+            ("memory+cluster://", ErrorKind::UnknownBackend),
         ] {
             assert_eq!(EventBus::connect(url).await.unwrap_err().kind(), kind);
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn clusters_and_sentinels_are_redis() {
+        // Nobody listens on port 1, so it is the driver that says no.
+        for url in [
+            "redis+cluster://127.0.0.1:1",
+            "rediss+cluster://127.0.0.1:1",
+            "redis+sentinel://127.0.0.1:1/desk",
+        ] {
+            let error = EventBus::connect(url).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{url}: {error}");
         }
     }
 }
