@@ -8,7 +8,7 @@
 //! | `set_many` | one `SET` for each key: others may see a part, and each key fails by itself |
 //! | `get_many`, `delete_many` | one `MGET` or `DEL` for the keys of a slot; each key fails by itself |
 //! | `transaction`, `compare_and_swap` | keys of one slot; others are refused before anything is sent |
-//! | `scan` | every primary in turn; once more where slots moved meanwhile |
+//! | `scan` | every primary in turn; again while slots move, at most 16 times |
 //! | `watch` | a connection to every primary; a gap where the primaries changed |
 //! | `ack=` | the replicas, or the disk, of the primary of each key; of several keys each by itself |
 //! | `read=replicas` | the replicas of the primary of each key; what they do not have is asked of it |
@@ -29,6 +29,7 @@
 mod bulk;
 mod monitor;
 mod scan;
+mod settled;
 mod watch;
 
 use std::time::Duration;

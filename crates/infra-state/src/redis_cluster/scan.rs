@@ -1,22 +1,34 @@
-//! `SCAN` of every primary, complete also while slots move.
+//! Scanning all keys of a cluster, one primary after the other.
 //!
-//! A key that is moved from a primary whose turn is still to come to one whose turn is over would
-//! be missed. So each primary is asked at the beginning and at the end which slots it serves and
-//! which of them are being moved. Where anything moved, all primaries are scanned once more: then
-//! for any two of them each was scanned once after the other, and a key is found on either side of
-//! its move. Where a primary is new or gone, the scan begins anew. The store takes repetitions out.
+//! A key whose slot stays where it is while all primaries are scanned is found. One whose slot
+//! moves may come to a primary that was scanned already; but if it moves once in two passes, one of
+//! them finds it. So the primaries are asked before and after each pass which slots they serve and
+//! which of them are being moved, and passes follow until each slot has stayed for one of them, or has moved no
+//! more than once in two. A slot that went to and fro within a pass is known by the
+//! epoch of its primary, which grows with the slots that it takes over; where that happens in pass
+//! after pass, it is believed after a few that no slot came back in each. Where a primary is new or
+//! gone, the scan begins anew. The store takes repetitions out.
+//!
+//! Not noticed is a move that is begun and taken back within one pass, keys and all.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use infra_redis::{Cluster, ClusterMap, Effect, RedisFault, Value};
+use infra_redis::{Cluster, ClusterMap, Effect};
 
+use super::settled::{Served, Unsettled};
 use crate::driver::{DriverError, ScanCursor, ScanPage};
 use crate::error::ErrorKind;
 use crate::redis::scan as one_server;
 
 /// So often a scan begins anew before it fails.
 const MAX_RESTARTS: u32 = 16;
+/// So many passes are made for slots that move, before the scan fails.
+const MAX_PASSES: u32 = 16;
+/// So many passes are made for slots that may have moved and come back.
+const CERTAIN_PASSES: u32 = 4;
+/// So many are made where nobody tells which slots move.
+const BLIND_PASSES: u32 = 2;
 
 /// Where a scan is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,24 +36,25 @@ struct Position {
     restarts: u32,
     /// The primaries that the scan knows, as a hash.
     primaries: u64,
-    /// What they said about their slots at the beginning; none in the second round, which needs
-    /// no comparison, and where slots were being moved already.
-    slots: Option<u64>,
-    second: bool,
+    /// What they said about their slots before this pass; none where they may not be asked.
+    served: Option<String>,
+    /// The same before the pass before this one.
+    earlier: Option<String>,
+    /// The slots for which passes are made.
+    unsettled: String,
+    passes: u32,
     place: usize,
     cursor: String,
 }
 
 impl Position {
     fn to_cursor(&self) -> ScanCursor {
-        let slots = self
-            .slots
-            .map_or("-".to_owned(), |slots| format!("{slots:x}"));
-        let second = u8::from(self.second);
-        let (restarts, place, cursor) = (self.restarts, self.place, &self.cursor);
-        let primaries = self.primaries;
+        let served = self.served.as_deref().unwrap_or("-");
+        let earlier = self.earlier.as_deref().unwrap_or("-");
+        let (restarts, primaries, unsettled) = (self.restarts, self.primaries, &self.unsettled);
+        let (passes, place, cursor) = (self.passes, self.place, &self.cursor);
         ScanCursor::new(format!(
-            "{restarts}.{primaries:x}.{slots}.{second}.{place}.{cursor}"
+            "{restarts}.{primaries:x}.{served}.{earlier}.{unsettled}.{passes}.{place}.{cursor}"
         ))
     }
 
@@ -51,15 +64,27 @@ impl Position {
         let position = Position {
             restarts: next()?.parse().ok()?,
             primaries: u64::from_str_radix(next()?, 16).ok()?,
-            slots: match next()? {
-                "-" => None,
-                slots => Some(u64::from_str_radix(slots, 16).ok()?),
-            },
-            second: next()? == "1",
+            served: Some(next()?.to_owned()).filter(|served| served != "-"),
+            earlier: Some(next()?.to_owned()).filter(|served| served != "-"),
+            unsettled: next()?.to_owned(),
+            passes: next()?.parse().ok()?,
             place: next()?.parse().ok()?,
             cursor: next()?.to_owned(),
         };
         Some(position)
+    }
+
+    /// The next pass over all primaries.
+    fn again(self, served: Option<String>, unsettled: String) -> Position {
+        Position {
+            earlier: self.served,
+            served,
+            unsettled,
+            passes: self.passes + 1,
+            place: 0,
+            cursor: "0".to_owned(),
+            ..self
+        }
     }
 }
 
@@ -101,8 +126,10 @@ impl Scan<'_> {
         let position = Position {
             restarts,
             primaries: primaries(&map),
-            slots: self.slots(&map).await?,
-            second: false,
+            served: self.served(&map).await?.map(|served| served.to_text()),
+            earlier: None,
+            unsettled: Unsettled::all().to_text(),
+            passes: 1,
             place: 0,
             cursor: "0".to_owned(),
         };
@@ -155,20 +182,28 @@ impl Scan<'_> {
         if primaries(&map) != position.primaries {
             return self.begin(position.restarts + 1).await;
         }
-        if position.second || map.primaries().len() < 2 {
+        if map.primaries().len() < 2 {
             return Ok(empty(None));
         }
-        let slots = self.slots(&map).await?;
-        if slots.is_some() && slots == position.slots {
-            return Ok(empty(None));
-        }
-        let second = Position {
-            second: true,
-            place: 0,
-            slots: None,
-            ..position
+        let end = self.served(&map).await?;
+        let begin = position.served.as_deref().and_then(Served::of_text);
+        let unsettled = Unsettled::of_text(&position.unsettled);
+        let (Some(begin), Some(end), Some(unsettled)) = (begin, end, unsettled) else {
+            let all = Unsettled::all().to_text();
+            let next = (position.passes < BLIND_PASSES).then(|| position.again(None, all));
+            return Ok(empty(next));
         };
-        Ok(empty(Some(second)))
+        let earlier = position.earlier.as_deref().and_then(Served::of_text);
+        let (unsettled, moved) = unsettled.after(earlier.as_ref(), &begin, &end);
+        if unsettled.is_empty() || (!moved && position.passes >= CERTAIN_PASSES) {
+            return Ok(empty(None));
+        }
+        if position.passes >= MAX_PASSES {
+            let message = "slots of the cluster moved again and again during the scan";
+            return Err(DriverError::new(ErrorKind::Unavailable, message));
+        }
+        let next = position.again(Some(end.to_text()), unsettled.to_text());
+        Ok(empty(Some(next)))
     }
 
     async fn fresh_map(&self) -> Result<std::sync::Arc<ClusterMap>, DriverError> {
@@ -179,44 +214,19 @@ impl Scan<'_> {
         Err(DriverError::new(ErrorKind::Unavailable, message))
     }
 
-    /// What the primaries say about their slots, as a hash; none where one says that a slot is
-    /// being moved, or may not be asked.
-    async fn slots(&self, map: &ClusterMap) -> Result<Option<u64>, DriverError> {
-        let mut all = DefaultHasher::new();
+    /// What the primaries say about their slots; none where one may not be asked.
+    async fn served(&self, map: &ClusterMap) -> Result<Option<Served>, DriverError> {
+        let mut served = Served::default();
         for node in map.primaries() {
             let asked = [&b"CLUSTER"[..], b"NODES"];
             let connection = node.connection();
             let answer = connection.send(&asked, Effect::Read, self.left()).await;
-            let Some(slots) = own_slots(answer)? else {
+            if !served.add(answer)? {
                 return Ok(None);
-            };
-            slots.hash(&mut all);
+            }
         }
-        Ok(Some(all.finish()))
+        Ok(Some(served))
     }
-}
-
-/// What a node says about its own slots in an answer to `CLUSTER NODES`.
-fn own_slots(answer: Result<Value, RedisFault>) -> Result<Option<String>, DriverError> {
-    let text = match answer {
-        Ok(Value::Bytes(text)) => text,
-        Err(fault) if fault.code() == Some("NOPERM") => return Ok(None),
-        Err(fault) => return Err(fault.into()),
-        Ok(_) => return Ok(None),
-    };
-    let text = String::from_utf8_lossy(&text);
-    let own = text.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let flags = fields.nth(2)?;
-        flags
-            .split(',')
-            .any(|flag| flag == "myself")
-            .then_some(fields)
-    });
-    // Id, address, flags; then primary, two times, epoch and link.
-    let slots: Vec<&str> = own.into_iter().flat_map(|fields| fields.skip(5)).collect();
-    let moving = slots.iter().any(|slots| slots.starts_with('['));
-    Ok((!moving).then(|| slots.join(" ")))
 }
 
 fn primaries(map: &ClusterMap) -> u64 {
@@ -240,35 +250,22 @@ mod tests {
 
     #[test]
     fn positions_survive_the_way_through_a_cursor() {
-        for slots in [None, Some(u64::MAX)] {
+        for served in [None, Some("1,0-99,300-300,50;2,100-200;".to_owned())] {
             let position = Position {
                 restarts: 3,
                 primaries: 0xabc,
-                slots,
-                second: slots.is_none(),
+                earlier: served.clone(),
+                served,
+                unsettled: "5-7,".to_owned(),
+                passes: 2,
                 place: 2,
                 cursor: "18446744073709551615".to_owned(),
             };
             let read = Position::read(&position.to_cursor());
             assert_eq!(read, Some(position));
         }
-        for text in ["", "0", "1.2.3", "x.2.3.0.0.0"] {
+        for text in ["", "0", "1.2.3", "x.2.-.-.0.0.0.0"] {
             assert_eq!(Position::read(&ScanCursor::new(text)), None, "{text}");
         }
-    }
-
-    #[test]
-    fn a_node_says_what_it_serves_and_what_is_on_the_move() {
-        let lines = |own: &str| {
-            let text = format!(
-                "a 127.0.0.1:1@2 master - 0 1 2 connected 0-99\n\
-                 b 127.0.0.1:3@4,host myself,master - 0 1 3 connected {own}\n"
-            );
-            own_slots(Ok(Value::Bytes(text.into()))).unwrap()
-        };
-        assert_eq!(lines("100-200 7").as_deref(), Some("100-200 7"));
-        assert_eq!(lines("").as_deref(), Some(""));
-        assert_eq!(lines("100-200 [100->-a]"), None);
-        assert_eq!(lines("100-200 [5-<-a]"), None);
     }
 }
