@@ -45,6 +45,7 @@
 
 pub(crate) mod reply;
 pub(crate) mod scan;
+pub(crate) mod single;
 pub(crate) mod transact;
 
 use std::time::Duration;
@@ -53,8 +54,7 @@ use bytes::Bytes;
 use infra_core::BoxFuture;
 use infra_redis::redis::{Cmd, Pipeline, cmd, pipe};
 use infra_redis::{
-    Connection, Decimal, Effect, LinkStatus, LinkWatch, RedisFault, RedisOptions, Transaction,
-    Value,
+    Connection, Effect, LinkStatus, LinkWatch, RedisFault, RedisOptions, Transaction, Value,
 };
 
 use crate::capabilities::Capabilities;
@@ -120,23 +120,6 @@ impl RedisDriver {
             .await?)
     }
 
-    async fn stale_read(&self, command: &Cmd, limit: Duration) -> Result<Value, DriverError> {
-        let connection = &self.connection;
-        Ok(connection
-            .command(command, Effect::StaleRead, limit)
-            .await?)
-    }
-
-    async fn get_as(
-        &self,
-        effect: Effect,
-        key: &str,
-        limit: Duration,
-    ) -> Result<Option<Bytes>, DriverError> {
-        let parts = [&b"GET"[..], key.as_bytes()];
-        reply::bytes(self.connection.send(&parts, effect, limit).await?)
-    }
-
     async fn write(&self, command: &Cmd, limit: Duration) -> Result<Value, DriverError> {
         Ok(self
             .connection
@@ -195,7 +178,7 @@ impl StateDriver for RedisDriver {
     }
 
     fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
-        Box::pin(async move { self.get_as(Effect::StaleRead, key, limit).await })
+        Box::pin(async move { single::get(&self.connection, Effect::StaleRead, key, limit).await })
     }
 
     fn get_entry<'a>(
@@ -203,22 +186,7 @@ impl StateDriver for RedisDriver {
         key: &'a str,
         limit: Duration,
     ) -> DriverResult<'a, Option<DriverEntry>> {
-        Box::pin(async move {
-            let mut both = pipe();
-            both.cmd("GET").arg(key).cmd("PTTL").arg(key);
-            let replies = self.connection.pipeline(&both, Effect::Read, limit).await?;
-            let [value, ttl] = <[Value; 2]>::try_from(replies)
-                .map_err(|_| reply::unexpected("a value and its time to live"))?;
-            let (Some(value), ttl) = (reply::bytes(value)?, reply::ttl(&ttl)?) else {
-                return Ok(None);
-            };
-            let entry = DriverEntry {
-                version: Some(VersionToken::Content(value.clone())),
-                value,
-                ttl,
-            };
-            Ok((ttl != TtlState::Absent).then_some(entry))
-        })
+        Box::pin(async move { single::get_entry(&self.connection, key, limit).await })
     }
 
     fn get_many<'a>(
@@ -252,21 +220,7 @@ impl StateDriver for RedisDriver {
         expiry: Expiry,
         limit: Duration,
     ) -> DriverResult<'a, ()> {
-        Box::pin(async move {
-            let ttl = match expiry {
-                Expiry::After(ttl) => Decimal::from(ttl.get()),
-                _ => Decimal::from(0_u64),
-            };
-            let parts = [b"SET", key.as_bytes(), &value, b"PX", ttl.as_bytes()];
-            let keep = [b"SET", key.as_bytes(), &value, b"KEEPTTL"];
-            let parts = match expiry {
-                Expiry::Clear => parts.get(..3).unwrap_or(&parts),
-                Expiry::Keep => &keep,
-                Expiry::After(_) => &parts,
-            };
-            self.connection.send(parts, Effect::Write, limit).await?;
-            Ok(())
-        })
+        Box::pin(async move { single::set(&self.connection, key, &value, expiry, limit).await })
     }
 
     fn set_many<'a>(
@@ -294,14 +248,7 @@ impl StateDriver for RedisDriver {
         limit: Duration,
     ) -> DriverResult<'a, bool> {
         Box::pin(async move {
-            let expiry = match expiry {
-                Expiry::Keep => Expiry::Clear,
-                other => other,
-            };
-            let mut command = set_command(key, &value, expiry);
-            command.arg("NX");
-            let reply = self.write(&command, limit).await?;
-            Ok(reply != Value::Nil)
+            single::set_if_absent(&self.connection, key, &value, expiry, limit).await
         })
     }
 
@@ -323,14 +270,11 @@ impl StateDriver for RedisDriver {
     }
 
     fn exists<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, bool> {
-        Box::pin(async move { reply::flag(&self.stale_read(cmd("EXISTS").arg(key), limit).await?) })
+        Box::pin(async move { single::exists(&self.connection, key, limit).await })
     }
 
     fn increment<'a>(&'a self, key: &'a str, delta: i64, limit: Duration) -> DriverResult<'a, i64> {
-        Box::pin(async move {
-            let command = &mut cmd("INCRBY");
-            reply::integer(&self.write(command.arg(key).arg(delta), limit).await?)
-        })
+        Box::pin(async move { single::increment(&self.connection, key, delta, limit).await })
     }
 
     fn expire<'a>(
@@ -339,18 +283,15 @@ impl StateDriver for RedisDriver {
         ttl: TtlMillis,
         limit: Duration,
     ) -> DriverResult<'a, bool> {
-        Box::pin(async move {
-            let command = &mut cmd("PEXPIRE");
-            reply::flag(&self.write(command.arg(key).arg(ttl.get()), limit).await?)
-        })
+        Box::pin(async move { single::expire(&self.connection, key, ttl, limit).await })
     }
 
     fn persist<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, bool> {
-        Box::pin(async move { reply::flag(&self.write(cmd("PERSIST").arg(key), limit).await?) })
+        Box::pin(async move { single::persist(&self.connection, key, limit).await })
     }
 
     fn ttl<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, TtlState> {
-        Box::pin(async move { reply::ttl(&self.stale_read(cmd("PTTL").arg(key), limit).await?) })
+        Box::pin(async move { single::ttl(&self.connection, key, limit).await })
     }
 
     fn scan<'a>(
@@ -370,14 +311,7 @@ impl StateDriver for RedisDriver {
         key: &'a str,
         limit: Duration,
     ) -> DriverResult<'a, (Option<Bytes>, VersionToken)> {
-        Box::pin(async move {
-            let value = self.get_as(Effect::Read, key, limit).await?;
-            let version = match &value {
-                Some(value) => VersionToken::Content(value.clone()),
-                None => VersionToken::Absent,
-            };
-            Ok((value, version))
-        })
+        Box::pin(async move { single::get_versioned(&self.connection, key, limit).await })
     }
 
     fn transact<'a>(

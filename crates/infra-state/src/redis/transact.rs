@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use infra_redis::redis::pipe;
 use infra_redis::{Connection, Decimal, Effect, RedisFault, Value};
 
 use super::reply;
@@ -26,6 +27,14 @@ pub(crate) trait Link: Sync {
         effect: Effect,
         limit: Duration,
     ) -> impl Future<Output = Result<Value, RedisFault>> + Send;
+
+    /// Sends two commands that read the same key, at once.
+    fn read_both(
+        &self,
+        names: [&'static str; 2],
+        key: &str,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Vec<Value>, RedisFault>> + Send;
 }
 
 impl Link for Connection {
@@ -36,6 +45,17 @@ impl Link for Connection {
         limit: Duration,
     ) -> Result<Value, RedisFault> {
         Connection::send(self, parts, effect, limit).await
+    }
+
+    async fn read_both(
+        &self,
+        [first, second]: [&'static str; 2],
+        key: &str,
+        limit: Duration,
+    ) -> Result<Vec<Value>, RedisFault> {
+        let mut both = pipe();
+        both.cmd(first).arg(key).cmd(second).arg(key);
+        self.pipeline(&both, Effect::Read, limit).await
     }
 }
 

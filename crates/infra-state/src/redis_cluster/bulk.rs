@@ -8,9 +8,8 @@ use bytes::Bytes;
 use infra_core::{Classify, Outcome};
 use infra_redis::{Cluster, Command, Effect, RedisFault, Slot, Value};
 
-use super::millis;
 use crate::driver::{DriverError, Expiry, KeyFailure};
-use crate::redis::reply;
+use crate::redis::{reply, single};
 use crate::redis_common::CHUNK;
 
 pub(super) async fn get(
@@ -75,13 +74,14 @@ pub(super) async fn set(
     for (place, (key, _)) in entries.iter().enumerate() {
         last.insert(*key, place);
     }
-    let millis = millis(expiry);
+    let millis = single::millis(expiry);
     let mut places = Vec::with_capacity(last.len());
     let mut commands = Vec::with_capacity(last.len());
     for (place, (key, value)) in entries.iter().enumerate() {
         if last.get(key) == Some(&place) {
-            let parts = super::set(key, value, expiry, &millis, &[]);
-            commands.push(Command::new(Slot::of(key.as_bytes()), &parts));
+            let (parts, count) = single::set_parts(key, value, expiry, &millis);
+            let parts = parts.get(..count).unwrap_or(&parts);
+            commands.push(Command::new(Slot::of(key.as_bytes()), parts));
             places.push(place);
         }
     }

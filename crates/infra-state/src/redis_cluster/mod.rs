@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infra_core::BoxFuture;
-use infra_redis::{Cluster, Command, Decimal, Effect, RedisFault, Slot, Value};
+use infra_redis::{Cluster, Command, Effect, RedisFault, Slot, Value};
 
 use self::monitor::ClusterMonitor;
 use crate::capabilities::{Atomicity, Capabilities};
@@ -44,7 +44,7 @@ use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::error::ErrorKind;
-use crate::redis::reply;
+use crate::redis::single;
 use crate::redis::transact::{self, Link, Native};
 use crate::redis_common::{Watches, capabilities, connection_options};
 use crate::signal::StateSignals;
@@ -99,16 +99,6 @@ impl RedisClusterDriver {
         self
     }
 
-    async fn get_as(
-        &self,
-        effect: Effect,
-        key: &str,
-        limit: Duration,
-    ) -> Result<Option<Bytes>, DriverError> {
-        let parts = [&b"GET"[..], key.as_bytes()];
-        reply::bytes(self.at(key).send(&parts, effect, limit).await?)
-    }
-
     fn at(&self, key: &str) -> At<'_> {
         At {
             cluster: &self.cluster,
@@ -132,32 +122,18 @@ impl Link for At<'_> {
     ) -> Result<Value, RedisFault> {
         self.cluster.send(self.slot, parts, effect, limit).await
     }
-}
 
-/// The decimal text of a time to live.
-fn millis(expiry: Expiry) -> Decimal {
-    match expiry {
-        Expiry::After(ttl) => Decimal::from(ttl.get()),
-        _ => Decimal::from(0_u64),
+    async fn read_both(
+        &self,
+        names: [&'static str; 2],
+        key: &str,
+        limit: Duration,
+    ) -> Result<Vec<Value>, RedisFault> {
+        let command = |name: &str| Command::new(self.slot, &[name.as_bytes(), key.as_bytes()]);
+        let both = names.map(command);
+        let replies = self.cluster.send_each(&both, Effect::Read, limit).await;
+        replies.into_iter().collect()
     }
-}
-
-/// The parts of a `SET`.
-fn set<'a>(
-    key: &'a str,
-    value: &'a [u8],
-    expiry: Expiry,
-    millis: &'a Decimal,
-    condition: &[&'a [u8]],
-) -> Vec<&'a [u8]> {
-    let mut parts = vec![&b"SET"[..], key.as_bytes(), value];
-    match expiry {
-        Expiry::Clear => {}
-        Expiry::Keep => parts.push(b"KEEPTTL"),
-        Expiry::After(_) => parts.extend([&b"PX"[..], millis.as_bytes()]),
-    }
-    parts.extend(condition);
-    parts
 }
 
 impl Drop for RedisClusterDriver {
@@ -182,7 +158,7 @@ impl StateDriver for RedisClusterDriver {
     }
 
     fn get<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, Option<Bytes>> {
-        Box::pin(async move { self.get_as(Effect::StaleRead, key, limit).await })
+        Box::pin(async move { single::get(&self.at(key), Effect::StaleRead, key, limit).await })
     }
 
     fn get_entry<'a>(
@@ -190,24 +166,7 @@ impl StateDriver for RedisClusterDriver {
         key: &'a str,
         limit: Duration,
     ) -> DriverResult<'a, Option<DriverEntry>> {
-        Box::pin(async move {
-            let slot = Slot::of(key.as_bytes());
-            let command = |name: &[u8]| Command::new(slot, &[name, key.as_bytes()]);
-            let both = [command(b"GET"), command(b"PTTL")];
-            let replies = self.cluster.send_each(&both, Effect::Read, limit).await;
-            let replies: Vec<Value> = replies.into_iter().collect::<Result<_, _>>()?;
-            let [value, ttl] = <[Value; 2]>::try_from(replies)
-                .map_err(|_| reply::unexpected("a value and its time to live"))?;
-            let (Some(value), ttl) = (reply::bytes(value)?, reply::ttl(&ttl)?) else {
-                return Ok(None);
-            };
-            let entry = DriverEntry {
-                version: Some(VersionToken::Content(value.clone())),
-                value,
-                ttl,
-            };
-            Ok((ttl != TtlState::Absent).then_some(entry))
-        })
+        Box::pin(async move { single::get_entry(&self.at(key), key, limit).await })
     }
 
     fn get_many<'a>(
@@ -225,12 +184,7 @@ impl StateDriver for RedisClusterDriver {
         expiry: Expiry,
         limit: Duration,
     ) -> DriverResult<'a, ()> {
-        Box::pin(async move {
-            let millis = millis(expiry);
-            let parts = set(key, &value, expiry, &millis, &[]);
-            self.at(key).send(&parts, Effect::Write, limit).await?;
-            Ok(())
-        })
+        Box::pin(async move { single::set(&self.at(key), key, &value, expiry, limit).await })
     }
 
     fn set_many<'a>(
@@ -249,16 +203,9 @@ impl StateDriver for RedisClusterDriver {
         expiry: Expiry,
         limit: Duration,
     ) -> DriverResult<'a, bool> {
-        Box::pin(async move {
-            let expiry = match expiry {
-                Expiry::Keep => Expiry::Clear,
-                other => other,
-            };
-            let millis = millis(expiry);
-            let parts = set(key, &value, expiry, &millis, &[b"NX"]);
-            let reply = self.at(key).send(&parts, Effect::Write, limit).await?;
-            Ok(reply != Value::Nil)
-        })
+        Box::pin(
+            async move { single::set_if_absent(&self.at(key), key, &value, expiry, limit).await },
+        )
     }
 
     fn delete<'a>(&'a self, keys: &'a [&'a str], limit: Duration) -> DriverResult<'a, u64> {
@@ -266,18 +213,11 @@ impl StateDriver for RedisClusterDriver {
     }
 
     fn exists<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, bool> {
-        Box::pin(async move {
-            let parts = [&b"EXISTS"[..], key.as_bytes()];
-            reply::flag(&self.at(key).send(&parts, Effect::StaleRead, limit).await?)
-        })
+        Box::pin(async move { single::exists(&self.at(key), key, limit).await })
     }
 
     fn increment<'a>(&'a self, key: &'a str, delta: i64, limit: Duration) -> DriverResult<'a, i64> {
-        Box::pin(async move {
-            let delta = Decimal::from(delta);
-            let parts = [&b"INCRBY"[..], key.as_bytes(), delta.as_bytes()];
-            reply::integer(&self.at(key).send(&parts, Effect::Write, limit).await?)
-        })
+        Box::pin(async move { single::increment(&self.at(key), key, delta, limit).await })
     }
 
     fn expire<'a>(
@@ -286,25 +226,15 @@ impl StateDriver for RedisClusterDriver {
         ttl: TtlMillis,
         limit: Duration,
     ) -> DriverResult<'a, bool> {
-        Box::pin(async move {
-            let ttl = Decimal::from(ttl.get());
-            let parts = [&b"PEXPIRE"[..], key.as_bytes(), ttl.as_bytes()];
-            reply::flag(&self.at(key).send(&parts, Effect::Write, limit).await?)
-        })
+        Box::pin(async move { single::expire(&self.at(key), key, ttl, limit).await })
     }
 
     fn persist<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, bool> {
-        Box::pin(async move {
-            let parts = [&b"PERSIST"[..], key.as_bytes()];
-            reply::flag(&self.at(key).send(&parts, Effect::Write, limit).await?)
-        })
+        Box::pin(async move { single::persist(&self.at(key), key, limit).await })
     }
 
     fn ttl<'a>(&'a self, key: &'a str, limit: Duration) -> DriverResult<'a, TtlState> {
-        Box::pin(async move {
-            let parts = [&b"PTTL"[..], key.as_bytes()];
-            reply::ttl(&self.at(key).send(&parts, Effect::StaleRead, limit).await?)
-        })
+        Box::pin(async move { single::ttl(&self.at(key), key, limit).await })
     }
 
     fn scan<'a>(
@@ -321,14 +251,7 @@ impl StateDriver for RedisClusterDriver {
         key: &'a str,
         limit: Duration,
     ) -> DriverResult<'a, (Option<Bytes>, VersionToken)> {
-        Box::pin(async move {
-            let value = self.get_as(Effect::Read, key, limit).await?;
-            let version = match &value {
-                Some(value) => VersionToken::Content(value.clone()),
-                None => VersionToken::Absent,
-            };
-            Ok((value, version))
-        })
+        Box::pin(async move { single::get_versioned(&self.at(key), key, limit).await })
     }
 
     fn transact<'a>(
