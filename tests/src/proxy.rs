@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// Passes bytes on between its clients and one server.
 ///
@@ -20,6 +21,8 @@ pub struct CuttingProxy {
 struct Answers {
     passed: AtomicU64,
     closed: AtomicBool,
+    /// Clients are accepted, and nothing is passed on for them.
+    held: AtomicBool,
     /// How many bytes still pass before the connection is cut.
     left: Mutex<Option<usize>>,
 }
@@ -39,6 +42,9 @@ impl CuttingProxy {
                 if shared.closed.load(Ordering::SeqCst) {
                     return;
                 }
+                while shared.held.load(Ordering::SeqCst) {
+                    thread::sleep(Duration::from_millis(5));
+                }
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server));
                 if let Ok(server) = TcpStream::connect(address) {
                     connect(client, server, &shared);
@@ -51,6 +57,12 @@ impl CuttingProxy {
     /// Where clients connect to.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// From now on new clients wait: they are connected, and nobody answers. Until it is told
+    /// `false`.
+    pub fn hold(&self, held: bool) {
+        self.answers.held.store(held, Ordering::SeqCst);
     }
 
     /// Lets so many more bytes of answers pass, whoever they are for, and then cuts the connection
@@ -77,6 +89,7 @@ impl CuttingProxy {
 impl Drop for CuttingProxy {
     fn drop(&mut self) {
         self.answers.closed.store(true, Ordering::SeqCst);
+        self.hold(false);
         // Wakes the thread that listens.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }

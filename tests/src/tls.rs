@@ -20,27 +20,26 @@ impl TestCertificates {
     /// # Panics
     /// When the `openssl` command is missing or fails.
     pub fn generate(directory: &Path) -> Self {
+        let authority = Self::authority(directory);
+        authority.server(directory, "server", "DNS:localhost,IP:127.0.0.1,IP:::1")
+    }
+
+    /// Makes a new authority in `directory`. It has no server yet: see
+    /// [`server`](Self::server).
+    ///
+    /// # Panics
+    /// When the `openssl` command is missing or fails.
+    pub fn authority(directory: &Path) -> Self {
         let made = Self {
             ca: directory.join("ca.crt"),
             certificate: directory.join("server.crt"),
             key: directory.join("server.key"),
         };
         let ca_key = directory.join("ca.key");
-        let request = directory.join("server.csr");
-        let extensions = directory.join("server.ext");
-        let names = "basicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1\n";
-        std::fs::write(&extensions, names).expect("the directory is writable");
-        let key = [
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-        ];
         openssl(
             Command::new("openssl")
                 .args(["req", "-x509", "-days", "2"])
-                .args(key)
+                .args(NEW_KEY)
                 .args([
                     "-subj",
                     "/CN=infra test authority",
@@ -50,7 +49,26 @@ impl TestCertificates {
                     text(&made.ca),
                 ]),
         );
-        openssl(Command::new("openssl").arg("req").args(key).args([
+        made
+    }
+
+    /// A certificate by the same authority for a server with these names, as in
+    /// `DNS:localhost,IP:127.0.0.1`; its files begin with `name`.
+    ///
+    /// # Panics
+    /// When the `openssl` command is missing or fails.
+    pub fn server(&self, directory: &Path, name: &str, names: &str) -> Self {
+        let made = Self {
+            ca: self.ca.clone(),
+            certificate: directory.join(format!("{name}.crt")),
+            key: directory.join(format!("{name}.key")),
+        };
+        let request = directory.join(format!("{name}.csr"));
+        let extensions = directory.join(format!("{name}.ext"));
+        let lines = format!("basicConstraints=CA:FALSE\nsubjectAltName={names}\n");
+        std::fs::write(&extensions, lines).expect("the directory is writable");
+        let ca_key = self.ca.with_extension("key");
+        openssl(Command::new("openssl").arg("req").args(NEW_KEY).args([
             "-subj",
             "/CN=localhost",
             "-keyout",
@@ -65,7 +83,7 @@ impl TestCertificates {
                     "-in",
                     text(&request),
                     "-CA",
-                    text(&made.ca),
+                    text(&self.ca),
                     "-CAkey",
                     text(&ca_key),
                     "-CAcreateserial",
@@ -78,6 +96,14 @@ impl TestCertificates {
         made
     }
 }
+
+const NEW_KEY: [&str; 5] = [
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:prime256v1",
+    "-nodes",
+];
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are text")

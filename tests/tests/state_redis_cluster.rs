@@ -9,11 +9,17 @@
     missing_docs
 )]
 
+#[path = "redis_cluster/levels.rs"]
+mod levels;
 #[path = "redis_cluster/moving.rs"]
 mod moving;
 #[path = "redis_cluster/outage.rs"]
 mod outage;
+#[path = "redis_cluster/reach.rs"]
+mod reach;
 #[path = "redis_cluster/routing.rs"]
 mod routing;
+#[path = "redis_cluster/sharing.rs"]
+mod sharing;
 #[path = "redis_cluster/support.rs"]
 mod support;

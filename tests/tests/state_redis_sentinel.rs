@@ -10,7 +10,9 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use infra_core::{Class, Classify};
+use infra_events::{EventBus, EventStream, Signal, SignalStream};
 use infra_state::{Change, StateOptions, StateStore, StoreOptions, create_state_store};
 use infra_tests::servers::{RedisSentinels, shared_redis_url};
 
@@ -36,12 +38,39 @@ async fn until_written(store: &StateStore, value: i64) -> Duration {
     started.elapsed()
 }
 
+async fn until_gap(signals: &mut SignalStream) {
+    let gap = tokio::time::timeout(40 * SECOND, async {
+        while !matches!(signals.next().await, Some(Signal::Gap { .. })) {}
+    });
+    gap.await.expect("a gap in time");
+}
+
+/// What is published while the bus is on its way to the master may be lost, but not what comes after.
+async fn until_published(bus: &EventBus, prices: &mut EventStream, value: u64) {
+    let started = Instant::now();
+    loop {
+        let published = bus.publish("prices", &value).await;
+        let heard = tokio::time::timeout(SECOND, prices.recv()).await;
+        if let (Ok(_), Ok(Some(event))) = (published, heard) {
+            assert_eq!(event.data().as_ref(), value.to_string().as_bytes());
+            break;
+        }
+        assert!(started.elapsed() < 40 * SECOND, "the bus hears nothing");
+    }
+    while tokio::time::timeout(SECOND / 10, prices.recv())
+        .await
+        .is_ok()
+    {}
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s57_s59_a_new_master_is_found_without_a_new_handle() {
     let mut servers = RedisSentinels::start(1000);
     let store = connect("redis", &servers.url()).await;
     let fred = connect("fred", &servers.url()).await;
     let mut changes = store.changes("k").await.unwrap();
+    let bus = EventBus::connect(&servers.url()).await.unwrap();
+    let (mut signals, mut prices) = (bus.signals(), bus.stream("prices").await.unwrap());
     store.set("k", &1).await.unwrap();
     assert_eq!(fred.get::<i64>("k").await.unwrap(), Some(1));
     assert_eq!(changes.next().await, Some(Change::Key("k".into())));
@@ -55,6 +84,9 @@ async fn s57_s59_a_new_master_is_found_without_a_new_handle() {
         while !matches!(changes.next().await, Some(Change::Gap(_))) {}
     });
     gap.await.unwrap();
+    // Subscribers are told that they may have missed something, and hear the new master.
+    until_gap(&mut signals).await;
+    until_published(&bus, &mut prices, 1).await;
     let started = Instant::now();
     while !servers.says(0, "master_link_status:up") {
         assert!(
@@ -69,6 +101,8 @@ async fn s57_s59_a_new_master_is_found_without_a_new_handle() {
     let died = until_written(&store, 4).await;
     until_written(&fred, 5).await;
     eprintln!("planned {took:?}, stopped {died:?}");
+    until_gap(&mut signals).await;
+    until_published(&bus, &mut prices, 2).await;
     assert_eq!(servers.server_mut(0).client().text(&["GET", "k"]), "5");
     // What comes back is no master any more, and is not taken for one.
     servers.server_mut(1).cont();

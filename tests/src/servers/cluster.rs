@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{RedisConfig, RedisServer};
 use crate::raw::{RawClient, Reply};
+use crate::tls::TestCertificates;
 
 /// How long the nodes may take to agree.
 const AGREE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -111,6 +112,42 @@ impl RedisCluster {
                 let info = client.text(&["CLUSTER", "INFO"]);
                 let all = format!("cluster_slots_ok:{SLOTS}\r\n");
                 info.contains("cluster_state:ok") && info.contains(&count) && info.contains(&all)
+            });
+        }
+    }
+
+    /// Starts `primaries` that speak TLS alone, with certificates for `localhost` and `127.0.0.1`.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_tls(certificates: &TestCertificates, primaries: usize, timeout_ms: u32) -> Self {
+        let config = RedisConfig::new().tls_only(certificates.clone());
+        Self::start_with(config, primaries, 0, timeout_ms)
+    }
+
+    /// Lets the nodes announce to clients what `what` says, and waits until each of them says so
+    /// of all: for a name, `CONFIG SET` takes `cluster-announce-hostname`.
+    ///
+    /// # Panics
+    /// When a node refuses, or that takes more than a minute.
+    pub fn announce(&self, kind: &str, name: impl Fn(usize) -> String) {
+        let kinds = ["CONFIG", "SET", "cluster-preferred-endpoint-type", kind];
+        for (place, node) in self.nodes.iter().enumerate() {
+            let mut client = node.client();
+            let name = name(place);
+            let names = ["CONFIG", "SET", "cluster-announce-hostname", &name];
+            assert_eq!(client.text(&names), "OK");
+            assert_eq!(client.text(&kinds), "OK");
+        }
+        if kind != "hostname" {
+            return;
+        }
+        for node in &self.nodes {
+            let mut client = node.client();
+            until("the nodes know the names", || {
+                let slots = client.text(&["CLUSTER", "SLOTS"]);
+                (0..self.nodes.len()).all(|place| slots.contains(&name(place)))
+                    && !slots.contains(" ? ")
             });
         }
     }

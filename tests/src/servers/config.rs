@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::tls::TestCertificates;
+
 /// When an append-only server writes through to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendSync {
@@ -21,6 +23,7 @@ pub struct RedisConfig {
     pub(super) lines: Vec<String>,
     pub(super) password: Option<String>,
     pub(super) tls: bool,
+    pub(super) tls_only: Option<TestCertificates>,
     pub(super) kind: Kind,
 }
 
@@ -92,6 +95,13 @@ impl RedisConfig {
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// Listens with TLS alone, also for other servers; the test's own commands go over a file.
+    #[must_use]
+    pub fn tls_only(mut self, certificates: TestCertificates) -> Self {
+        self.tls_only = Some(certificates);
+        self.line("tls-cluster yes").line("tls-replication yes")
     }
 
     /// A node of a cluster, which the others hold for dead after `timeout_ms`; see

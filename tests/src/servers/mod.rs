@@ -83,7 +83,11 @@ impl RedisServer {
         let result = Self::start_program(&config, &program);
         match &result {
             // Built without TLS, as some packages are: another installed program may have it.
-            Err(log) if config.tls && config.program.is_none() && log.contains("TLS") => {
+            Err(log)
+                if (config.tls || config.tls_only.is_some())
+                    && config.program.is_none()
+                    && log.contains("TLS") =>
+            {
                 let others = programs_on_path()
                     .into_iter()
                     .filter(|other| *other != program);
@@ -141,7 +145,8 @@ impl RedisServer {
         &self.tls.as_ref().expect("started with RedisConfig::tls").1
     }
 
-    /// The port of the address without TLS.
+    /// The port of the address without TLS; of the only one with
+    /// [`RedisConfig::tls_only`].
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -164,6 +169,10 @@ impl RedisServer {
     /// # Panics
     /// When the server does not accept it.
     pub fn client(&self) -> RawClient {
+        if self.config.tls_only.is_some() {
+            let client = RawClient::connect_unix(&self.socket());
+            return client.unwrap_or_else(|error| panic!("no connection: {error}"));
+        }
         RawClient::from_url(&self.url()).unwrap_or_else(|error| panic!("no connection: {error}"))
     }
 
@@ -234,13 +243,22 @@ impl RedisServer {
     fn write_config(&self) {
         // The test's own lines first: where both say something, the last line counts.
         let mut text = self.config.lines.join("\n");
+        let port = match self.config.tls_only {
+            Some(_) => 0,
+            None => self.port,
+        };
         text.push_str(&format!(
-            "\nbind 127.0.0.1\nport {}\ndir {}\n",
-            self.port,
+            "\nbind 127.0.0.1\nport {port}\ndir {}\n",
             quoted(&self.directory)
         ));
+        if self.config.tls_only.is_some() {
+            text.push_str(&format!("unixsocket {}\n", quoted(&self.socket())));
+        }
         text.push_str("save \"\"\ndaemonize no\n");
-        if let Some((port, files)) = &self.tls {
+        let own = self.config.tls_only.as_ref();
+        let own = own.map(|files| (self.port, files));
+        let tls = self.tls.as_ref().map(|(port, files)| (*port, files));
+        if let Some((port, files)) = tls.or(own) {
             text.push_str(&format!("tls-port {port}\ntls-auth-clients no\n"));
             text.push_str(&format!("tls-cert-file {}\n", quoted(&files.certificate)));
             text.push_str(&format!("tls-key-file {}\n", quoted(&files.key)));
@@ -304,12 +322,20 @@ impl RedisServer {
     /// Whether a PING is answered; a refusal for want of a password is an answer too.
     fn answers(&self) -> bool {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let reply = RawClient::connect(address).and_then(|mut client| client.command(&["PING"]));
+        let client = match self.config.tls_only {
+            Some(_) => RawClient::connect_unix(&self.socket()),
+            None => RawClient::connect(address),
+        };
+        let reply = client.and_then(|mut client| client.command(&["PING"]));
         match reply {
             Ok(Reply::Error(text)) => text.starts_with("NOAUTH") || text.starts_with("NOPERM"),
             Ok(_) => true,
             Err(_) => false,
         }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.join("socket")
     }
 
     fn log_path(&self) -> PathBuf {

@@ -6,10 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use infra_core::{Classify, Outcome, context};
-use infra_state::{Change, ErrorKind, StateStore};
-use infra_tests::servers::RedisCluster;
+use infra_state::{
+    Change, ErrorKind, Expiry, RedisClusterDriver, ScanCursor, StateDriver, StateOptions,
+    StateStore,
+};
+use infra_tests::servers::{RedisCluster, RedisConfig};
 
-use crate::support::{PATIENT, SECOND, connect, key_at};
+use crate::support::{PATIENT, SECOND, connect, key_at, tell_version, valkey};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_are_answered_whichever_side_of_a_move_their_keys_lie_on() {
@@ -123,7 +126,17 @@ impl Load {
 /// complete, while slots move to and fro.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s41_s57_slots_that_move_under_load_lose_nothing() {
-    let cluster = RedisCluster::start(3, 0, PATIENT);
+    slots_that_move_under_load(RedisConfig::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s41_s57_slots_that_move_under_load_lose_nothing_on_valkey() {
+    slots_that_move_under_load(valkey()).await;
+}
+
+async fn slots_that_move_under_load(config: RedisConfig) {
+    let cluster = RedisCluster::start_with(config, 3, 0, PATIENT);
+    tell_version(&cluster);
     let store = connect(&cluster.url(), 10 * SECOND).await;
     let load = Load::new(store.clone(), 120);
     let fixed: Vec<_> = (0..1500).map(|n| (format!("fixed{n}"), n)).collect();
@@ -228,4 +241,102 @@ async fn scan(load: &Load, names: &BTreeSet<String>) -> u64 {
         scans += 1;
     }
     scans
+}
+
+/// A cluster at rest, and a key of the primary that is scanned as the last.
+struct Scanned {
+    cluster: RedisCluster,
+    driver: RedisClusterDriver,
+    /// The places of the nodes in the order in which they are scanned.
+    order: Vec<usize>,
+    key: String,
+    cursor: Option<ScanCursor>,
+    found: BTreeSet<String>,
+}
+
+impl Scanned {
+    async fn start() -> Self {
+        let cluster = RedisCluster::start(3, 0, PATIENT);
+        let options = StateOptions::new().url(cluster.url());
+        let driver = RedisClusterDriver::connect(&options).await.unwrap();
+        let mut order: Vec<_> = (0..3).collect();
+        order.sort_by_key(|place| cluster.node(*place).port());
+        let key = key_at(&cluster, order[2]);
+        let value = "1".into();
+        let set = driver.set(&key, value, Expiry::Clear, 20 * SECOND);
+        set.await.unwrap();
+        Scanned {
+            cluster,
+            driver,
+            order,
+            key,
+            cursor: None,
+            found: BTreeSet::new(),
+        }
+    }
+
+    /// From one place in the order to another.
+    fn moved(&self, from: usize, to: usize) {
+        let slot = self.cluster.slot_of(&self.key);
+        self.cluster
+            .move_slot(slot, self.order[from], self.order[to]);
+    }
+
+    /// So many pages more; false when there are no more. The first of each pass is empty, then
+    /// comes one for each primary.
+    async fn pages(&mut self, count: usize) -> bool {
+        for _ in 0..count {
+            let page = self.driver.scan("key", self.cursor.take(), 20 * SECOND);
+            let page = page.await.unwrap();
+            self.found.extend(page.keys);
+            self.cursor = page.next;
+            if self.cursor.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn rest(&mut self) -> bool {
+        while self.pages(1).await {}
+        self.found.contains(&self.key)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_moves_again_and_again_during_one_scan_is_found() {
+    let mut scan = Scanned::start().await;
+    // Each time to where the pass has been already.
+    assert!(scan.pages(3).await);
+    scan.moved(2, 1);
+    assert!(scan.pages(2).await);
+    assert!(scan.pages(1).await);
+    scan.moved(1, 0);
+    assert!(scan.found.is_empty(), "{:?}", scan.found);
+    assert!(scan.rest().await, "missed after two moves");
+    // To and fro within one pass.
+    scan.moved(0, 2);
+    scan.found.clear();
+    assert!(scan.pages(3).await);
+    scan.moved(2, 0);
+    assert!(scan.pages(1).await);
+    scan.moved(0, 2);
+    assert!(scan.found.is_empty(), "{:?}", scan.found);
+    assert!(scan.rest().await, "missed after it came back");
+    // In every pass: that comes to an end, which is transient.
+    scan.found.clear();
+    let mut at = 2;
+    let error = loop {
+        let page = scan.driver.scan("key", scan.cursor.take(), 20 * SECOND);
+        match page.await {
+            Ok(page) => scan.cursor = page.next,
+            Err(error) => break error,
+        }
+        assert!(scan.cursor.is_some(), "the scan believed in what moved");
+        let to = (at + 1) % 3;
+        scan.moved(at, to);
+        at = to;
+    };
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("again and again"), "{error}");
 }

@@ -3,14 +3,27 @@
 use std::time::Instant;
 
 use infra_core::{Classify, Outcome, context};
-use infra_state::{ErrorKind, StateSignal, WatchEvent};
-use infra_tests::servers::RedisCluster;
+use infra_state::{ErrorKind, StateSignal, StateStore, WatchEvent, WatchStream};
+use infra_tests::proxy::CuttingProxy;
+use infra_tests::servers::{RedisCluster, RedisConfig};
 
-use crate::support::{PATIENT, SECOND, connect, event, key_at, signal, until};
+use crate::support::{
+    PATIENT, SECOND, connect, event, key_at, signal, tell_version, until, valkey,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s57_a_replica_takes_over_without_a_new_handle() {
-    let mut cluster = RedisCluster::start(3, 1, 2000);
+    s57_a_replica_takes_over(RedisConfig::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s57_a_replica_takes_over_without_a_new_handle_on_valkey() {
+    s57_a_replica_takes_over(valkey()).await;
+}
+
+async fn s57_a_replica_takes_over(config: RedisConfig) {
+    let mut cluster = RedisCluster::start_with(config, 3, 1, 2000);
+    tell_version(&cluster);
     let store = connect(&cluster.url(), 2 * SECOND).await;
     let mut signals = store.signals();
     let (lost, kept) = (key_at(&cluster, 0), key_at(&cluster, 1));
@@ -20,6 +33,14 @@ async fn s57_a_replica_takes_over_without_a_new_handle() {
     let mut watch = store.watch(&watched).await.unwrap();
     while event(&mut watch).await != WatchEvent::Ready {}
     until("all primaries are known", async || store.risks().len() == 1).await;
+    // For another one the new primary is a long way off.
+    let proxy = CuttingProxy::start(cluster.node(3).port());
+    proxy.hold(true);
+    let (port, far) = (cluster.node(3).port(), proxy.port());
+    let url = format!("{}/?map=127.0.0.1:{port}=127.0.0.1:{far}", cluster.url());
+    let slow = connect(&url, 2 * SECOND).await;
+    let mut late = slow.watch(&watched).await.unwrap();
+    while event(&mut late).await != WatchEvent::Ready {}
     cluster.node_mut(0).kill();
     let told = signal(&mut signals).await;
     assert!(matches!(told, StateSignal::Lost { .. }), "{told:?}");
@@ -46,6 +67,7 @@ async fn s57_a_replica_takes_over_without_a_new_handle() {
         matches!(next, Ok(Some(WatchEvent::Put { key: put, .. })) if put == key)
     })
     .await;
+    a_watch_that_hears_late_of_a_new_primary_has_a_gap(&store, &proxy, &mut late, &watched).await;
     // The old primary comes back as a replica, and nothing changes.
     cluster.node_mut(0).restart();
     until("it follows", async || {
@@ -56,6 +78,41 @@ async fn s57_a_replica_takes_over_without_a_new_handle() {
     assert_eq!(store.get::<i64>(&kept).await.unwrap(), Some(1));
     store.set(&lost, &9).await.unwrap();
     assert_eq!(store.get::<i64>(&lost).await.unwrap(), Some(9));
+}
+
+/// What was written meanwhile is not made up for, so that has to be told: when the primary is lost, and
+/// once more when the new one reports.
+async fn a_watch_that_hears_late_of_a_new_primary_has_a_gap(
+    store: &StateStore,
+    proxy: &CuttingProxy,
+    late: &mut WatchStream,
+    watched: &str,
+) {
+    let told = tokio::time::timeout(SECOND, async {
+        while !matches!(event(late).await, WatchEvent::Gap { .. }) {}
+        // All that is told of the loss.
+        loop {
+            event(late).await;
+        }
+    });
+    assert!(told.await.is_err());
+    store
+        .increment(&format!("{watched}missed"), 1)
+        .await
+        .unwrap();
+    let silent = tokio::time::timeout(SECOND, async {
+        while !matches!(late.next().await, Some(WatchEvent::Put { .. })) {}
+    });
+    assert!(silent.await.is_err(), "heard through a proxy that holds");
+    proxy.hold(false);
+    while !matches!(event(late).await, WatchEvent::Gap { .. }) {}
+    let key = format!("{watched}after");
+    until("the watch hears the new primary", async || {
+        store.increment(&key, 1).await.unwrap();
+        let next = tokio::time::timeout(SECOND / 2, late.next()).await;
+        matches!(next, Ok(Some(WatchEvent::Put { key: put, .. })) if put == key)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,16 +6,26 @@ use infra_events::{EventOptions, Typed, create_event_bus};
 use infra_redis::{FaultKind, RedisOptions};
 use infra_state::conformance::Fixture;
 use infra_state::{
-    Acknowledged, Atomicity, ErrorKind, Requirement, StateOptions, StateStore, create_state_store,
+    Atomicity, ErrorKind, Requirement, StateOptions, StateStore, create_state_store,
 };
 use infra_tests::servers::{RedisCluster, RedisConfig, shared_redis_url, unique_name};
 
-use crate::support::{PATIENT, SECOND, connect, key_at, until};
+use crate::support::{PATIENT, SECOND, connect, key_at, tell_version, until, valkey};
 
 /// One cluster for all rows: each in a namespace of its own, whose keys lie in all slots.
 #[test]
 fn the_conformance_suite_passes_on_a_cluster() {
-    let cluster = RedisCluster::start(3, 0, PATIENT);
+    conformance(RedisConfig::new());
+}
+
+#[test]
+fn the_conformance_suite_passes_on_a_cluster_of_valkey() {
+    conformance(valkey());
+}
+
+fn conformance(config: RedisConfig) {
+    let cluster = RedisCluster::start_with(config, 3, 0, PATIENT);
+    tell_version(&cluster);
     let url: &'static str = cluster.url().leak();
     let fixture = || async {
         let name = unique_name("conformance");
@@ -99,17 +109,6 @@ async fn plain_url_says_what_to_change(cluster: &RedisCluster) {
     let error = create_state_store("redis", options).await.unwrap_err();
     assert_eq!(error.class(), Class::Permanent, "{error}");
     assert!(error.to_string().contains("redis://"), "{error}");
-    // What a cluster does not offer is refused, not left out.
-    let own = || StateOptions::new().url(cluster.url());
-    let levels = [
-        own().acknowledge(Acknowledged::Replicated(1)),
-        own().read_from_replicas(true),
-    ];
-    for options in levels {
-        let error = create_state_store("redis", options).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        assert!(error.to_string().contains("cluster"), "{error}");
-    }
     // Nor does the other library do what it cannot.
     let options = StateOptions::new().url(cluster.url());
     let error = create_state_store("fred", options).await.unwrap_err();

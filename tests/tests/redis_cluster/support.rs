@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use infra_state::{StateOptions, StateSignal, StateSignals, StateStore, StoreOptions};
 use infra_state::{WatchEvent, WatchStream, create_state_store};
-use infra_tests::servers::RedisCluster;
+use infra_tests::servers::{RedisCluster, RedisConfig, valkey_program, version_at};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// Long enough for nobody to be taken for dead on a machine under load.
@@ -47,4 +47,15 @@ pub(crate) async fn signal(signals: &mut StateSignals) -> StateSignal {
 pub(crate) async fn event(watch: &mut WatchStream) -> WatchEvent {
     let event = tokio::time::timeout(40 * SECOND, watch.next()).await;
     event.expect("in time").expect("the watch goes on")
+}
+
+/// Nodes that are Valkey.
+pub(crate) fn valkey() -> RedisConfig {
+    RedisConfig::new().program(valkey_program())
+}
+
+/// Says what the nodes are, for whoever reads the output of a run.
+pub(crate) fn tell_version(cluster: &RedisCluster) {
+    let version = version_at(&cluster.node(0).url());
+    eprintln!("the cluster is {}", version.expect("a node tells"));
 }
