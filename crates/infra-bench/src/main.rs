@@ -26,6 +26,7 @@ mod machine;
 mod report;
 mod resilience;
 mod state;
+mod state_cluster;
 mod state_file;
 mod state_fred;
 mod state_memory;
@@ -125,6 +126,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             "state" => {
                 let mut rows = state::run(&runtime, effort, &redis_url);
                 rows.extend(state_fred::run(&runtime, effort, &redis_url));
+                rows.extend(state_cluster::run(&runtime, effort));
                 rows
             }
             "state-file" => state_file::run(&runtime, effort),

@@ -114,7 +114,7 @@ impl Cluster {
         let terms = Terms::new(effect, limit);
         if terms.effect == Effect::StaleRead {
             let map = shared.open_map()?;
-            if let Some(answer) = self.from_replica(&map, slot, parts, terms).await {
+            if let Some(answer) = self.read_from_replica(&map, slot, parts, terms).await {
                 return Ok(answer);
             }
         }
@@ -156,7 +156,7 @@ impl Cluster {
         if terms.effect == Effect::StaleRead
             && let Ok(map) = self.handle.shared.open_map()
         {
-            self.from_replicas(&map, &mut journeys, terms).await;
+            self.read_from_replicas(&map, &mut journeys, terms).await;
         }
         let terms = terms.of_primary();
         while journeys.iter().any(|journey| journey.result.is_none()) {

@@ -13,7 +13,7 @@ use crate::value::Value;
 
 impl Cluster {
     /// The answer of a replica to one command; `None` where the primary has to be asked.
-    pub(super) async fn from_replica(
+    pub(super) async fn read_from_replica(
         &self,
         map: &ClusterMap,
         slot: Slot,
@@ -30,7 +30,7 @@ impl Cluster {
     }
 
     /// Settles those of the commands that replicas can answer.
-    pub(super) async fn from_replicas(
+    pub(super) async fn read_from_replicas(
         &self,
         map: &ClusterMap,
         journeys: &mut [Journey<'_>],
