@@ -269,7 +269,16 @@ async fn race(backend: &str, batches: u64) {
             *cache.get_or_load(&format!("k{key}"), load).await.unwrap()
         }
     };
+    // The last thing that is changed: news come in order, so who hears of it has heard all.
+    let all_is_heard = async |batch: u64| {
+        plain.set("end", &batch).await.unwrap();
+        until("news of the end", async || {
+            get(&reader, "end").await == Some(batch)
+        })
+        .await;
+    };
     let mut stale = 0;
+    all_is_heard(0).await;
     for batch in 1..=batches {
         let asks: Vec<_> = (0..KEYS).map(ask).collect();
         let reading = futures_util::stream::iter(asks)
@@ -286,12 +295,13 @@ async fn race(backend: &str, batches: u64) {
             .for_each(|()| async {})
             .await;
         reading.await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        all_is_heard(batch).await;
         let asked = futures_util::stream::iter((0..KEYS).map(ask)).buffer_unordered(64);
         let answers: Vec<u64> = asked.collect().await;
         stale += answers.iter().filter(|value| **value != batch).count();
     }
     assert_eq!(stale, 0, "after loads");
+    all_is_heard(0).await;
     for batch in 1..=batches {
         let read = |key: usize| {
             let reader = reader.clone();
@@ -311,7 +321,7 @@ async fn race(backend: &str, batches: u64) {
             .for_each(|()| async {})
             .await;
         reading.await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        all_is_heard(batch).await;
         let read = futures_util::stream::iter((0..KEYS).map(read)).buffer_unordered(64);
         let values: Vec<Option<u64>> = read.collect().await;
         stale += values.iter().filter(|value| **value != Some(batch)).count();

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use infra_cache::{CacheOptions, CachePolicy, CacheStore};
 use infra_core::context;
@@ -19,8 +19,19 @@ fn options(tracking: bool) -> CacheOptions {
     options.local_ttl(Duration::from_secs(600))
 }
 
+/// The last thing that is changed: news come in order, so whoever hears of it has heard all.
+const END: &str = "end";
+
+async fn hears_of_the_end(reader: &CacheStore, batch: u64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while reader.get::<u64>(END).await.unwrap().as_deref() != Some(&batch) {
+        assert!(Instant::now() < deadline, "no news of batch {batch}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// One task reads through `reader` while another writes the source and invalidates through
-/// `writer`, 50,000 times; whatever is left, after a moment of quiet nothing old is.
+/// `writer`, 50,000 times; whatever is left, once all is heard of nothing old is.
 async fn load_against_invalidation(reader: CacheStore, writer: CacheStore) {
     let source: Arc<Vec<AtomicU64>> = Arc::new((0..KEYS).map(|_| AtomicU64::new(0)).collect());
     let ask = |cache: &CacheStore, key: usize| {
@@ -35,6 +46,8 @@ async fn load_against_invalidation(reader: CacheStore, writer: CacheStore) {
         }
     };
     let mut stale = 0;
+    writer.put(END, 0_u64).await.unwrap();
+    hears_of_the_end(&reader, 0).await;
     for batch in 1..=BATCHES {
         let reading = {
             let asks: Vec<_> = (0..KEYS).map(|key| ask(&reader, key)).collect();
@@ -49,7 +62,8 @@ async fn load_against_invalidation(reader: CacheStore, writer: CacheStore) {
             writer.invalidate(&format!("k{key}")).await.unwrap();
         }
         reading.await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        writer.put(END, batch).await.unwrap();
+        hears_of_the_end(&reader, batch).await;
         for key in 0..KEYS {
             stale += u32::from(ask(&reader, key).await != batch);
             stale += u32::from(ask(&writer, key).await != batch);
@@ -83,6 +97,8 @@ async fn n12_no_read_survives_a_foreign_write() {
         .unwrap();
     let space = store.namespaced("cache");
     let mut stale = 0;
+    space.set(END, &0).await.unwrap();
+    hears_of_the_end(&reader, 0).await;
     for batch in 1..=BATCHES {
         let reading = {
             let reader = reader.clone();
@@ -96,7 +112,8 @@ async fn n12_no_read_survives_a_foreign_write() {
             space.set(&format!("k{key}"), &batch).await.unwrap();
         }
         reading.await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        space.set(END, &batch).await.unwrap();
+        hears_of_the_end(&reader, batch).await;
         for key in 0..KEYS {
             let read = reader.get::<u64>(&format!("k{key}")).await.unwrap();
             stale += u32::from(read.is_none_or(|value| *value != batch));
