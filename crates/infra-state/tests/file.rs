@@ -256,6 +256,99 @@ async fn f05_file_without_permission_is_an_error() {
 
 #[cfg(unix)]
 #[tokio::test]
+async fn f05_folder_without_permission_is_named_as_what_is_in_the_way() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = fresh_path();
+    let folder = path.parent().unwrap();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o500)).unwrap();
+    if fs::File::create(folder.join("tried")).is_err() {
+        let (fault, error) = refused(&path).await;
+        assert_eq!(fault, FileFault::Permission);
+        let named = "cannot be created: this user may not write to its folder";
+        assert!(error.to_string().contains(named), "{error}");
+    } else {
+        // Nothing is forbidden to this user, so the file is created as anywhere.
+        open(&path, FileOptions::new()).await.unwrap().close().await;
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// Numbers of processes come again, in a container at each start.
+#[tokio::test]
+async fn f05_what_a_killed_process_left_of_a_new_file_is_in_nobodys_way() {
+    let path = fresh_path();
+    let folder = path.parent().unwrap();
+    let leftover = |n| {
+        let name = format!(".state.redb.{}-{n}.new", std::process::id());
+        folder.join(name)
+    };
+    // One of them is in use, by a process that has the same number in a container of its own.
+    let used = fs::File::create(leftover(0)).unwrap();
+    used.try_lock().unwrap();
+    for n in 1..100 {
+        fs::write(leftover(n), "half a file").unwrap();
+    }
+    let store = open(&path, FileOptions::new()).await.unwrap();
+    store.set("k", &1).await.unwrap();
+    store.close().await;
+    assert!(leftover(0).exists());
+    let store = open(&path, FileOptions::new()).await.unwrap();
+    assert_eq!(store.get::<i64>("k").await.unwrap(), Some(1));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn f09_link_to_a_file_that_is_not_there_yet_creates_it() {
+    let path = fresh_path();
+    let folder = path.parent().unwrap();
+    let link = folder.join("link");
+    // One link to another, to a file in another folder.
+    std::os::unix::fs::symlink(folder.join("second"), &link).unwrap();
+    fs::create_dir(folder.join("data")).unwrap();
+    std::os::unix::fs::symlink("data/state.redb", folder.join("second")).unwrap();
+    let store = open(&link, FileOptions::new()).await.unwrap();
+    store.set("k", &1).await.unwrap();
+    let error = open(&folder.join("data/state.redb"), FileOptions::new()).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::AlreadyOpen);
+    store.close().await;
+    let store = open(&link, FileOptions::new()).await.unwrap();
+    assert_eq!(store.get::<i64>("k").await.unwrap(), Some(1));
+    // And one that leads nowhere is told apart from one that leads round in a circle.
+    std::os::unix::fs::symlink("none/state.redb", folder.join("nowhere")).unwrap();
+    let error = open(&folder.join("nowhere"), FileOptions::new()).await;
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("none/state.redb"), "{error}");
+    std::os::unix::fs::symlink("circle", folder.join("circle")).unwrap();
+    let (fault, _) = refused(&folder.join("circle")).await;
+    assert_eq!(fault, FileFault::Io);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn path_may_have_spaces_and_be_no_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = fresh_path();
+    let name = std::ffi::OsStr::from_bytes(b"my state \xff%20#?.redb");
+    let path = place.with_file_name(name);
+    let store = open(&path, FileOptions::new()).await.unwrap();
+    store.set("k", &1).await.unwrap();
+    let error = open(&path, FileOptions::new()).await.unwrap_err();
+    assert!(error.to_string().contains("my state"), "{error}");
+    store.close().await;
+    assert!(path.is_file());
+    let store = open(&path, FileOptions::new()).await.unwrap();
+    assert_eq!(store.get::<i64>("k").await.unwrap(), Some(1));
+    // A URL is text, so the name in it has to be.
+    let folder = place.parent().unwrap().display();
+    let store = StateStore::connect(&format!("file://{folder}/my%20state%20%2520%23%3F"));
+    store.await.unwrap().close().await;
+    assert!(place.with_file_name("my state %20#?").is_file());
+    let error = StateStore::connect(&format!("file://{folder}/%FF")).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidUrl);
+}
+
+#[cfg(unix)]
+#[tokio::test]
 async fn f08_f09_second_opener_is_refused_at_once_whatever_path_it_takes() {
     let path = fresh_path();
     let folder = path.parent().unwrap().to_owned();

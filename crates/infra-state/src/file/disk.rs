@@ -39,7 +39,7 @@ impl Disk {
             Ok(meta) if !meta.is_file() => Err(FileError::new(path, FileFault::NotAFile)),
             Ok(_) => Self::existing(path, options).map(Found::Existing),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Unnamed::create(path, options).map(Found::Created)
+                Unnamed::create(&end_of_links(path), options).map(Found::Created)
             }
             Err(error) => Err(FileError::io(path, &error)),
         }
@@ -123,15 +123,32 @@ impl Unnamed {
         };
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
-        let count = CREATED.fetch_add(1, Ordering::Relaxed);
-        hidden.push(format!(".{}-{count}.new", process::id()));
-        let temporary = path.with_file_name(hidden);
-        let created = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&temporary);
-        let file = created.map_err(|error| FileError::io(path, &error))?;
+        loop {
+            let count = CREATED.fetch_add(1, Ordering::Relaxed);
+            let mut hidden = hidden.clone();
+            hidden.push(format!(".{}-{count}.new", process::id()));
+            let temporary = path.with_file_name(hidden);
+            let created = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&temporary);
+            match created {
+                Ok(file) => return Self::lock(path, file, temporary, options),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    remove_leftover(&temporary);
+                }
+                Err(error) => return Err(FileError::io(path, &error).while_creating()),
+            }
+        }
+    }
+
+    fn lock(
+        path: &Path,
+        file: File,
+        temporary: PathBuf,
+        options: &FileOptions,
+    ) -> Result<Unnamed, FileError> {
         match Disk::locked(path, file, options) {
             Ok(disk) => Ok(Unnamed { disk, temporary }),
             Err(error) => {
@@ -178,6 +195,29 @@ impl Unnamed {
     pub(super) fn discard(self) {
         let _ = fs::remove_file(&self.temporary);
     }
+}
+
+/// Removes what a process that was killed has left under the name that this one wanted. Numbers of
+/// processes come again, in a container at each start.
+fn remove_leftover(temporary: &Path) {
+    if File::open(temporary).is_ok_and(|file| file.try_lock().is_ok()) {
+        let _ = fs::remove_file(temporary);
+    }
+}
+
+/// Where the file is to be created when the path is a link to one that is not there yet.
+fn end_of_links(path: &Path) -> PathBuf {
+    const MOST: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        path = path
+            .parent()
+            .map_or(target.clone(), |folder| folder.join(target));
+    }
+    path
 }
 
 impl Disk {

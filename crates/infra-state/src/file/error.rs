@@ -19,6 +19,7 @@ pub struct FileError {
     path: PathBuf,
     fault: FileFault,
     detail: Option<String>,
+    creating: bool,
 }
 
 /// What is wrong with a file.
@@ -57,11 +58,18 @@ impl FileError {
             path: path.to_owned(),
             fault,
             detail: None,
+            creating: false,
         }
     }
 
     pub(super) fn detail(mut self, detail: impl fmt::Display) -> Self {
         self.detail = Some(detail.to_string());
+        self
+    }
+
+    /// There was no file yet, and there is none now.
+    pub(super) fn while_creating(mut self) -> Self {
+        self.creating = true;
         self
     }
 
@@ -143,13 +151,20 @@ impl FileError {
             FileFault::NewerFormat => "was written by a later version: update this program",
             FileFault::NotAFile => "is no file but a folder or a device: give the path of a file",
             FileFault::NoFolder => "lies in a folder that does not exist: create the folder",
+            FileFault::Permission if self.creating => {
+                "cannot be created: this user may not write to its folder"
+            }
             FileFault::Permission => "may not be read and written by this user",
             FileFault::TooManyBytes => {
                 "has more keys and short values than `max_resident_bytes` lets into memory"
             }
             FileFault::InUse => "is being read by a backup: ask again when it is done",
+            FileFault::StorageFull if self.creating => {
+                "cannot be created, the disk is full: make room for it"
+            }
             FileFault::StorageFull => {
-                "cannot grow, the disk is full: reads go on, writes come back when there is room"
+                "cannot grow, the disk is full: make room, and a store that is open takes writes \
+                 again by itself; it serves reads meanwhile"
             }
             FileFault::Io => "could not be read or written",
         }

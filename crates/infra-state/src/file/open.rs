@@ -48,7 +48,7 @@ fn find_or_create(path: &Path, options: &FileOptions) -> Result<Disk, FileError>
                     Engine::initialise(unnamed.disk()).and_then(|engine| engine.close(path));
                 if let Err(error) = filled {
                     unnamed.discard();
-                    return Err(error);
+                    return Err(error.while_creating());
                 }
                 match unnamed.publish()? {
                     Some(disk) => return Ok(disk),

@@ -153,7 +153,12 @@ async fn f06_full_disk_at_the_start_is_an_error_and_harms_nothing() {
         .unwrap();
     assert_eq!(error.kind(), ErrorKind::Capacity);
     let other = bench.folder.path().join("new.redb");
-    assert!(FileDriver::open(&other, bench.options()).await.is_err());
+    let error = FileDriver::open(&other, bench.options()).await;
+    let error = error.err().unwrap().to_string();
+    assert!(
+        error.contains("cannot be created, the disk is full"),
+        "{error}"
+    );
     bench.faults.set_full(false);
     assert_eq!(bench.store().await.get::<i64>("k").await.unwrap(), Some(1));
     let names = fs::read_dir(bench.folder.path()).unwrap();
