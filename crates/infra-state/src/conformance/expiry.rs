@@ -72,6 +72,39 @@ pub async fn s10_ttl_has_three_answers(f: Fixture) {
     assert_eq!(f.store.ttl("k").await.unwrap(), TtlState::Absent);
 }
 
+/// From a millisecond to a hundred years, by every call that sets one.
+pub async fn s10_the_shortest_and_the_longest_lives_are_kept(f: Fixture) {
+    let shortest = Duration::from_millis(1);
+    f.store.set_with("k", &1, shortest).await.unwrap();
+    f.store.set("kept", &1).await.unwrap();
+    f.store.expire("kept", shortest).await.unwrap();
+    f.wait(Duration::from_millis(5)).await;
+    for key in ["k", "kept"] {
+        assert_eq!(f.store.get::<i64>(key).await.unwrap(), None);
+    }
+    let half = Duration::from_millis(500);
+    let set = Instant::now();
+    f.store.set_with("k", &1, half).await.unwrap();
+    match f.store.ttl("k").await.unwrap() {
+        TtlState::Remaining(left) => assert!(left <= half, "{left:?}"),
+        other => assert!(set.elapsed() >= half, "{other:?}"),
+    }
+    let longest = HOUR * 24 * 365 * 100;
+    f.store.set_with("set", &1, longest).await.unwrap();
+    f.store
+        .set_many_with(&[("many", 1)], longest)
+        .await
+        .unwrap();
+    f.store.set_if_absent("new", &1, longest).await.unwrap();
+    f.store.set("expire", &1).await.unwrap();
+    assert!(f.store.expire("expire", longest).await.unwrap());
+    for key in ["set", "many", "new", "expire"] {
+        let left = f.store.ttl(key).await.unwrap();
+        assert!(about(left, longest), "{key}: {left:?}");
+        assert_eq!(f.store.get::<i64>(key).await.unwrap(), Some(1));
+    }
+}
+
 /// Whether or not anything has removed it.
 pub async fn s11_expired_value_is_invisible_to_every_call(f: Fixture) {
     let ttl = Duration::from_millis(600);

@@ -246,6 +246,7 @@ macro_rules! conformance_rows {
             s09_zero_ttl_is_refused_and_changes_nothing
             s10_ttl_has_three_answers
             s10_an_entry_tells_value_version_and_ttl
+            s10_the_shortest_and_the_longest_lives_are_kept
             s11_expired_value_is_invisible_to_every_call
             s12_expired_key_counts_as_absent_for_writes
             s13_expire_and_persist_say_whether_they_changed_anything

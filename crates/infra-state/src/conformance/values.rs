@@ -112,6 +112,9 @@ pub async fn s04_bad_keys_are_refused_and_long_ones_work(f: Fixture) {
             s.expire(key, super::LIMIT).await.unwrap_err(),
             s.persist(key).await.unwrap_err(),
             s.ttl(key).await.unwrap_err(),
+            s.get_entry(key).await.unwrap_err(),
+            s.get_versioned::<i64>(key).await.unwrap_err(),
+            s.update(key, |n: Option<i64>| n).await.unwrap_err(),
         ];
         for error in errors {
             assert_eq!(error.kind(), ErrorKind::InvalidKey, "{key:?}");
