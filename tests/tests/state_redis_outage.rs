@@ -17,3 +17,5 @@ mod changing;
 mod outage;
 
 const BACKEND: &str = "redis";
+#[path = "over_redis/swapping.rs"]
+mod swapping;

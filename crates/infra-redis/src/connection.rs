@@ -12,7 +12,7 @@ use crate::acknowledge::Acknowledge;
 use crate::connect_error::ConnectError;
 use crate::fault::{FaultKind, RedisFault, line_fault};
 use crate::link::{LinkStatus, LinkWatch};
-use crate::mux::{Answered, Answers, Mux, Request, Unanswered};
+use crate::mux::{Answered, Answers, ItemScript, Mux, Request, Unanswered};
 use crate::options::RedisOptions;
 use crate::replicas::Replicas;
 use crate::supervised::{Effect, Supervised};
@@ -104,6 +104,38 @@ impl Connection {
         limit: Duration,
     ) -> Result<Value, RedisFault> {
         one(self.call(Request::Parts(parts), effect, limit).await?)
+    }
+
+    /// Runs a script on `item`, a key and its arguments, together with what other callers ask of
+    /// the same script meanwhile. The answer is the item's own. Meant for small items.
+    ///
+    /// Cancel safe like any write: a cancelled one may have been applied.
+    ///
+    /// # Errors
+    /// See [`FaultKind`]; an error is the item's own too, but for those that keep the script from
+    /// running at all, because this user must not touch one of the keys that came together
+    /// (`NOPERM`). Then nothing was done for any item.
+    pub async fn send_item(
+        &self,
+        script: &'static ItemScript,
+        item: &[&[u8]],
+        limit: Duration,
+    ) -> Result<Value, RedisFault> {
+        let asked = Instant::now();
+        let request = Request::Item(script, item);
+        let answered = self.call(request, Effect::Write, limit).await;
+        match answered.and_then(one) {
+            Err(fault) if fault.code() == Some("NOSCRIPT") => {}
+            answer => return answer,
+        }
+        // Nothing ran: the server was started, or its scripts were removed. From now on it knows.
+        let mut parts = vec![&b"EVAL"[..], script.text().as_bytes(), b"1"];
+        parts.extend(item);
+        let left = limit.saturating_sub(asked.elapsed());
+        let answered = self
+            .call(Request::Parts(&parts), Effect::Write, left)
+            .await?;
+        one(answered.of_one_item())
     }
 
     /// Sends several commands at once and returns their answers in order; not as a transaction,
@@ -220,7 +252,12 @@ impl Connection {
         if effect == Effect::Write
             && let Some(acked) = &self.acked
         {
-            let answered = acked.call(request.into_packed(), limit).await?;
+            // Batches are made of whole commands there.
+            let item = matches!(request, Request::Item(..));
+            let mut answered = acked.call(request.into_packed(), limit).await?;
+            if item {
+                answered = answered.of_one_item();
+            }
             return answered.unless_readonly().inspect_err(|fault| {
                 if fault.kind() == FaultKind::Readonly {
                     self.supervised.leave_readonly();
@@ -255,6 +292,16 @@ impl Connection {
 }
 
 impl Answered {
+    /// The answer for the one item that a script was run on.
+    fn of_one_item(self) -> Self {
+        match self {
+            Answered::One(Value::Array(mut answers)) if answers.len() == 1 => {
+                Answered::One(answers.pop().unwrap_or(Value::Nil))
+            }
+            answered => answered,
+        }
+    }
+
     /// An error reply is an error of the whole.
     fn unless_error(self) -> Result<Self, RedisFault> {
         let answers = match &self {

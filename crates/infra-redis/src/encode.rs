@@ -3,12 +3,20 @@
 /// Appends the command of these parts, its name first.
 pub(crate) fn write_parts(out: &mut Vec<u8>, parts: &[&[u8]]) {
     out.reserve(encoded_len(parts));
-    header(out, b'*', parts.len());
-    for part in parts {
-        header(out, b'$', part.len());
-        out.extend_from_slice(part);
-        out.extend_from_slice(b"\r\n");
-    }
+    write_count(out, parts.len());
+    parts.iter().for_each(|part| write_part(out, part));
+}
+
+/// Appends the beginning of a command of so many parts.
+pub(crate) fn write_count(out: &mut Vec<u8>, parts: usize) {
+    header(out, b'*', parts);
+}
+
+/// Appends one part of a command.
+pub(crate) fn write_part(out: &mut Vec<u8>, part: &[u8]) {
+    header(out, b'$', part.len());
+    out.extend_from_slice(part);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// At least the bytes that [`write_parts`] appends.

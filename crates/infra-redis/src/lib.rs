@@ -116,6 +116,8 @@ pub use fault::{FaultKind, RedisFault};
 #[cfg(feature = "fred")]
 pub use fred::{FredCommand, FredConnection, FredLife, FredReply};
 pub use link::{LinkStatus, LinkWatch};
+#[cfg(feature = "redis")]
+pub use mux::ItemScript;
 pub use options::RedisOptions;
 pub use replicas::ReadFrom;
 pub use subscriber::{Push, Reply, Subscriber, SubscriberCommand};

@@ -27,6 +27,14 @@ impl Request<'_> {
                 bytes: bytes.to_vec(),
                 answers,
             },
+            Request::Item(script, item) => {
+                let mut bytes = Vec::new();
+                script.write_one(&mut bytes, item);
+                Packed {
+                    bytes,
+                    answers: Answers::One,
+                }
+            }
             Request::Parts(parts) => {
                 let mut bytes = Vec::new();
                 encode::write_parts(&mut bytes, parts);

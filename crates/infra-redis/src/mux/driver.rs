@@ -231,14 +231,15 @@ impl Driver {
                 self.answers.push(answer);
             }
         }
-        let count = self.answers.len();
-        if count == 0 {
+        if self.answers.is_empty() {
             return Ok(());
         }
         let mut locked = self.shared.lock();
-        let mut asked = true;
+        let (mut asked, mut count) = (true, 0);
         for answer in self.answers.drain(..) {
-            asked &= locked.queue.answer(answer, &mut self.wake);
+            let answered = locked.queue.answer(answer, &mut self.wake);
+            asked &= answered.is_some();
+            count += answered.unwrap_or_default();
         }
         drop(locked);
         self.expected += count;

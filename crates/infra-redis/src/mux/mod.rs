@@ -7,6 +7,7 @@
 
 mod batch;
 mod driver;
+mod group;
 mod queue;
 
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use driver::Driver;
+pub use group::ItemScript;
 pub(crate) use queue::Answers;
 use queue::{Done, MAX_CHUNK, Queue};
 
@@ -68,6 +70,8 @@ struct Locked {
 pub(crate) enum Request<'a> {
     /// The parts of one command.
     Parts(&'a [&'a [u8]]),
+    /// A key, and the arguments of a script that takes several of them.
+    Item(&'static ItemScript, &'a [&'a [u8]]),
     /// Encoded commands.
     Packed(&'a [u8], Answers),
 }
@@ -288,6 +292,7 @@ impl Call<'_> {
                     encode::write_parts(out, parts);
                 })
             }
+            (None, Request::Item(script, item)) => queue.push_item(script, item, caller),
             (None, Request::Packed(bytes, answers)) => {
                 queue.push(bytes.len(), answers, caller, |out| {
                     out.extend_from_slice(bytes)

@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use tokio::time::Instant;
 
+use super::group::{Group, ItemScript};
 use crate::value::Value;
 
 /// Calls on the way at once; more wait for room.
@@ -23,13 +24,20 @@ const SPARE_SIZE: usize = 512 * 1024;
 /// Servers answer in the order of the requests, so the oldest request without an answer is the
 /// one that the next answer belongs to. A caller who gives up leaves a place behind that takes
 /// the late answer.
+///
+/// Items of a script wait in a group at the end of the last chunk, until that is taken. What was
+/// queued before an item goes out before it; what was queued after it may go out first, which is
+/// seen by nobody: then both callers still wait, and an item whose caller has given up never leaves.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     chunks: VecDeque<Chunk>,
     spare: Vec<Vec<u8>>,
     bytes: usize,
+    /// Calls without an answer, and those of them that were not handed to the socket.
+    calls: usize,
     unsent: usize,
-    order: VecDeque<usize>,
+    order: VecDeque<Waits>,
+    group: Group,
     places: Vec<Place>,
     free: Vec<usize>,
     /// No deadline of a waiting caller is before this.
@@ -42,6 +50,14 @@ pub(crate) struct Queue {
 pub(crate) struct Chunk {
     pub(crate) bytes: Vec<u8>,
     pub(crate) requests: usize,
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+enum Waits {
+    One(usize),
+    /// Each for an element of the list.
+    Each(Box<[usize]>),
 }
 
 #[derive(Debug)]
@@ -83,7 +99,7 @@ pub(crate) enum Answers {
 
 impl Queue {
     pub(crate) fn has_room(&self) -> bool {
-        self.order.len() < MAX_CALLS && self.bytes < MAX_BYTES
+        self.calls < MAX_CALLS && self.bytes < MAX_BYTES
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -92,12 +108,12 @@ impl Queue {
 
     /// Requests that were not handed to the socket yet, and their bytes.
     pub(crate) fn unsent(&self) -> (usize, usize) {
-        (self.unsent, self.bytes)
+        (self.unsent, self.bytes + self.group.size())
     }
 
     /// Requests that were handed to the socket and have no answer yet.
     pub(crate) fn sent(&self) -> usize {
-        self.order.len().saturating_sub(self.unsent)
+        self.calls.saturating_sub(self.unsent)
     }
 
     /// Adds a request of about `size` bytes, which `encode` appends, and returns its place.
@@ -114,8 +130,49 @@ impl Queue {
         chunk.requests += 1;
         self.bytes += chunk.bytes.len() - before;
         self.chunks.push_back(chunk);
-        self.unsent += 1;
-        self.place(answers, caller)
+        let at = self.place(answers, caller);
+        self.order.push_back(Waits::One(at));
+        at
+    }
+
+    /// Adds an item of a script, which may go out together with those of other callers.
+    pub(crate) fn push_item(
+        &mut self,
+        script: &'static ItemScript,
+        item: &[&[u8]],
+        caller: (Waker, Instant),
+    ) -> usize {
+        if !self.group.has_room(script, item) {
+            self.seal();
+        }
+        let at = self.place(Answers::One, caller);
+        self.group.add(script, item, at);
+        at
+    }
+
+    /// Makes one command of the items that have come so far.
+    fn seal(&mut self) {
+        let (mut abandoned, places) = (Vec::new(), &self.places);
+        self.group.retain(|at| {
+            let waited_for = (places.get(at)).is_some_and(|p| !matches!(p.state, State::Abandoned));
+            if !waited_for {
+                abandoned.push(at);
+            }
+            waited_for
+        });
+        self.calls -= abandoned.len();
+        self.unsent -= abandoned.len();
+        abandoned.into_iter().for_each(|at| self.release(at));
+        if self.group.is_empty() {
+            return;
+        }
+        let mut chunk = self.chunk_with_room(self.group.size());
+        let before = chunk.bytes.len();
+        let each = self.group.finish(&mut chunk.bytes);
+        chunk.requests += each.len();
+        self.bytes += chunk.bytes.len() - before;
+        self.chunks.push_back(chunk);
+        self.order.push_back(Waits::Each(each));
     }
 
     /// Adds a large request without copying it.
@@ -125,14 +182,24 @@ impl Queue {
         answers: Answers,
         caller: (Waker, Instant),
     ) -> usize {
+        self.seal();
         self.bytes += bytes.len();
         self.chunks.push_back(Chunk { bytes, requests: 1 });
-        self.unsent += 1;
-        self.place(answers, caller)
+        let at = self.place(answers, caller);
+        self.order.push_back(Waits::One(at));
+        at
     }
 
     /// Takes out the chunk that has room for `size` bytes, or makes one.
     fn last_chunk(&mut self, size: usize) -> Chunk {
+        let full = |chunk: &Chunk| chunk.bytes.len() + size > MAX_CHUNK;
+        if self.chunks.back().is_some_and(full) {
+            self.seal();
+        }
+        self.chunk_with_room(size)
+    }
+
+    fn chunk_with_room(&mut self, size: usize) -> Chunk {
         match self.chunks.pop_back() {
             Some(chunk) if chunk.bytes.len() + size <= MAX_CHUNK => chunk,
             full => {
@@ -152,6 +219,8 @@ impl Queue {
         if earlier {
             self.next_deadline = Some(deadline);
         }
+        self.calls += 1;
+        self.unsent += 1;
         let place = Place {
             state: State::Waiting(waker),
             missing,
@@ -159,7 +228,7 @@ impl Queue {
             deadline,
         };
         let free = self.free.pop();
-        let at = match free.and_then(|at| Some((at, self.places.get_mut(at)?))) {
+        match free.and_then(|at| Some((at, self.places.get_mut(at)?))) {
             Some((at, old)) => {
                 *old = place;
                 at
@@ -168,13 +237,14 @@ impl Queue {
                 self.places.push(place);
                 self.places.len() - 1
             }
-        };
-        self.order.push_back(at);
-        at
+        }
     }
 
     /// The next bytes to write.
     pub(crate) fn take(&mut self) -> Option<Chunk> {
+        if self.chunks.len() <= 1 {
+            self.seal();
+        }
         let chunk = self.chunks.pop_front()?;
         self.bytes -= chunk.bytes.len();
         self.unsent -= chunk.requests;
@@ -189,28 +259,41 @@ impl Queue {
         }
     }
 
-    /// Gives an answer to the oldest request without one; false when there is none.
-    pub(crate) fn answer(&mut self, answer: Value, wake: &mut Vec<Waker>) -> bool {
-        let Some(&at) = self.order.front() else {
-            return false;
-        };
-        let Some(place) = self.places.get_mut(at) else {
-            return false;
-        };
-        let done = match &mut place.answers {
-            None => Done::One(answer),
-            Some(answers) => {
-                answers.push(answer);
-                place.missing = place.missing.saturating_sub(1);
-                if place.missing > 0 {
-                    return true;
-                }
-                Done::Many(std::mem::take(answers))
+    /// Gives an answer to the oldest request without one, and returns how many calls have their
+    /// answers by that; `None` when nobody waits.
+    pub(crate) fn answer(&mut self, answer: Value, wake: &mut Vec<Waker>) -> Option<usize> {
+        match self.order.front()? {
+            &Waits::One(at) => {
+                let place = self.places.get_mut(at)?;
+                let done = match &mut place.answers {
+                    None => Done::One(answer),
+                    Some(answers) => {
+                        answers.push(answer);
+                        place.missing = place.missing.saturating_sub(1);
+                        if place.missing > 0 {
+                            return Some(0);
+                        }
+                        Done::Many(std::mem::take(answers))
+                    }
+                };
+                self.order.pop_front();
+                self.calls -= 1;
+                self.settle(at, done, wake);
+                Some(1)
             }
-        };
-        self.order.pop_front();
-        self.settle(at, done, wake);
-        true
+            Waits::Each(_) => {
+                let Some(Waits::Each(each)) = self.order.pop_front() else {
+                    return None;
+                };
+                self.calls -= each.len();
+                let mut answers = shares(answer, each.len());
+                for &at in &each {
+                    let share = answers.next().unwrap_or(Value::Nil);
+                    self.settle(at, Done::One(share), wake);
+                }
+                Some(each.len())
+            }
+        }
     }
 
     fn settle(&mut self, at: usize, done: Done, wake: &mut Vec<Waker>) {
@@ -269,7 +352,9 @@ impl Queue {
     /// Wakes the callers whose deadlines have passed.
     pub(crate) fn wake_late(&mut self, now: Instant, wake: &mut Vec<Waker>) {
         self.next_deadline = None;
-        for place in self.order.iter().filter_map(|&at| self.places.get(at)) {
+        let waiting = self.order.iter().flat_map(Waits::places);
+        let waiting = waiting.copied().chain(self.group.places());
+        for place in waiting.filter_map(|at| self.places.get(at)) {
             let State::Waiting(waker) = &place.state else {
                 continue;
             };
@@ -286,6 +371,8 @@ impl Queue {
         self.ended = true;
         let sent = self.sent();
         let order = std::mem::take(&mut self.order);
+        let order = order.iter().flat_map(Waits::places).copied();
+        let order: Vec<usize> = order.chain(self.group.places()).collect();
         for (number, at) in order.into_iter().enumerate() {
             let done = match number < sent {
                 true => Done::Lost,
@@ -294,7 +381,27 @@ impl Queue {
             self.settle(at, done, wake);
         }
         self.chunks.clear();
-        (self.bytes, self.unsent) = (0, 0);
+        self.group.clear();
+        (self.bytes, self.calls, self.unsent) = (0, 0, 0);
+    }
+}
+
+impl Waits {
+    fn places(&self) -> &[usize] {
+        match self {
+            Waits::One(at) => std::slice::from_ref(at),
+            Waits::Each(each) => each,
+        }
+    }
+}
+
+/// What each of `count` callers is told: its element of the list, or the error of the whole. An
+/// answer of another form is nobody's, and each is told nothing.
+fn shares(answer: Value, count: usize) -> Box<dyn Iterator<Item = Value>> {
+    match answer {
+        Value::Array(answers) if answers.len() == count => Box::new(answers.into_iter()),
+        Value::Error(line) => Box::new(std::iter::repeat(Value::Error(line))),
+        _ => Box::new(std::iter::empty()),
     }
 }
 
@@ -316,7 +423,7 @@ mod tests {
 
     fn answer(queue: &mut Queue, number: i64) -> usize {
         let mut wake = Vec::new();
-        assert!(queue.answer(Value::Int(number), &mut wake));
+        assert!(queue.answer(Value::Int(number), &mut wake).is_some());
         wake.len()
     }
 
@@ -345,7 +452,8 @@ mod tests {
             panic!("no list")
         };
         assert_eq!(values, [Value::Int(2), Value::Int(3)]);
-        assert!(!queue.answer(Value::Nil, &mut Vec::new()), "nobody waits");
+        let nobody = queue.answer(Value::Nil, &mut Vec::new());
+        assert_eq!(nobody, None, "nobody waits");
     }
 
     #[tokio::test]
@@ -411,5 +519,119 @@ mod tests {
         queue.wake_late(now + Duration::from_millis(6), &mut wake);
         assert_eq!(wake.len(), 2);
         assert_eq!(queue.next_deadline(), Some(now + Duration::from_millis(9)));
+    }
+
+    static SCRIPT: ItemScript = ItemScript::new("return {}", "5ha");
+
+    fn item(queue: &mut Queue, key: &[u8]) -> usize {
+        queue.push_item(&SCRIPT, &[key, b"a"], caller())
+    }
+
+    fn taken(queue: &mut Queue) -> (String, usize) {
+        let chunk = queue.take().unwrap();
+        (String::from_utf8(chunk.bytes).unwrap(), chunk.requests)
+    }
+
+    #[tokio::test]
+    async fn items_go_out_as_one_call_and_each_caller_gets_its_own_answer() {
+        let mut queue = Queue::default();
+        let first = item(&mut queue, b"k1");
+        push(&mut queue, b"before", Answers::One);
+        let second = item(&mut queue, b"k2");
+        assert_eq!(queue.unsent().0, 3);
+        let call = "before*7\r\n$7\r\nEVALSHA\r\n$3\r\n5ha\r\n$1\r\n2\r\n\
+                    $2\r\nk1\r\n$2\r\nk2\r\n$1\r\na\r\n$1\r\na\r\n";
+        assert_eq!(taken(&mut queue), (call.to_owned(), 3));
+        assert_eq!((queue.sent(), queue.unsent()), (3, (0, 0)));
+        answer(&mut queue, 0);
+        let mut wake = Vec::new();
+        let error = Value::Error("OOM".to_owned());
+        let answers = Value::Array(vec![Value::Int(1), error.clone()]);
+        assert_eq!((queue.answer(answers, &mut wake), wake.len()), (Some(2), 2));
+        assert_eq!(queue.sent(), 0);
+        let one = |done| match done {
+            Some(Done::One(value)) => value,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(one(poll(&mut queue, first)), Value::Int(1));
+        assert_eq!(one(poll(&mut queue, second)), error);
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_whole_call_is_everybodys_and_a_list_of_another_length_nobodys() {
+        for (answer, told) in [
+            (
+                Value::Error("BUSY".to_owned()),
+                Value::Error("BUSY".to_owned()),
+            ),
+            (Value::Array(vec![Value::Int(0)]), Value::Nil),
+        ] {
+            let mut queue = Queue::default();
+            let places = [item(&mut queue, b"k1"), item(&mut queue, b"k2")];
+            taken(&mut queue);
+            assert_eq!(queue.answer(answer, &mut Vec::new()), Some(2));
+            for place in places {
+                let done = poll(&mut queue, place);
+                assert!(
+                    matches!(&done, Some(Done::One(value)) if *value == told),
+                    "{done:?}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_item_whose_caller_gave_up_is_never_sent() {
+        let mut queue = Queue::default();
+        let early = item(&mut queue, b"k1");
+        let second = item(&mut queue, b"k2");
+        queue.abandon(early);
+        let (call, requests) = taken(&mut queue);
+        assert!(
+            !call.contains("k1") && call.starts_with("*5\r\n"),
+            "{call:?}"
+        );
+        assert_eq!((requests, queue.sent()), (1, 1));
+        let answers = Value::Array(vec![Value::Int(7)]);
+        assert_eq!(queue.answer(answers, &mut Vec::new()), Some(1));
+        let done = poll(&mut queue, second);
+        assert!(matches!(done, Some(Done::One(Value::Int(7)))), "{done:?}");
+        assert!([early, second].contains(&item(&mut queue, b"k3")));
+        assert_eq!(queue.places.len(), 2, "places are used again");
+        let last = queue.group.places().next().unwrap();
+        queue.abandon(last);
+        assert!(queue.take().is_none(), "nothing is left to send");
+        assert_eq!((queue.sent(), queue.unsent()), (0, (0, 0)));
+    }
+
+    #[tokio::test]
+    async fn a_call_has_a_bounded_number_of_items_of_one_script() {
+        static OTHER: ItemScript = ItemScript::new("return {1}", "0ther");
+        let mut queue = Queue::default();
+        for _ in 0..100 {
+            item(&mut queue, b"k");
+        }
+        queue.push_item(&OTHER, &[b"k"], caller());
+        let (calls, requests) = taken(&mut queue);
+        assert_eq!(requests, 101);
+        let counts = ["*131", "*75", "*4"].map(|count| calls.matches(count).count());
+        assert_eq!((calls.matches("EVALSHA").count(), counts), (3, [1, 1, 1]));
+    }
+
+    #[tokio::test]
+    async fn items_that_wait_have_deadlines_and_an_end_like_others() {
+        let mut queue = Queue::default();
+        let sent = item(&mut queue, b"k1");
+        taken(&mut queue);
+        let unsent = item(&mut queue, b"k2");
+        let mut wake = Vec::new();
+        queue.wake_late(Instant::now(), &mut wake);
+        assert_eq!(wake.len(), 2, "both are late");
+        wake.clear();
+        queue.end(&mut wake);
+        assert_eq!(wake.len(), 2);
+        assert!(matches!(poll(&mut queue, sent), Some(Done::Lost)));
+        assert!(matches!(poll(&mut queue, unsent), Some(Done::NotSent)));
+        assert!(queue.take().is_none());
     }
 }

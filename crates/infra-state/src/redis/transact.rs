@@ -5,18 +5,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use infra_redis::redis::pipe;
-use infra_redis::{Connection, Decimal, Effect, RedisFault, Value};
+use infra_redis::{Connection, Decimal, Effect, ItemScript, RedisFault, Value};
 
 use super::reply;
 use crate::driver::{DriverError, Expiry};
 use crate::redis_common::{
-    Part, SWAP, SWAP_SHA1, TRANSACTION, TRANSACTION_SHA1, parts, versions_after,
+    Part, SWAP, SWAP_SHA1, SWAPS, TRANSACTION, TRANSACTION_SHA1, parts, versions_after,
 };
 use crate::step::{Action, Expect, Step};
 use crate::version::VersionToken;
 
 /// Values up to this size are compared by the server's own command where it has one.
 const MAX_COMPARED: usize = 1024;
+/// Swaps up to this size, both values together, share a call of a script: larger ones would hold
+/// up the others, and save little.
+const MAX_SHARED: usize = 4 * 1024;
 
 /// Where the commands of a call go.
 pub(crate) trait Link: Sync {
@@ -35,6 +38,16 @@ pub(crate) trait Link: Sync {
         key: &str,
         limit: Duration,
     ) -> impl Future<Output = Result<Vec<Value>, RedisFault>> + Send;
+
+    /// Runs a script on an item together with those of other callers; `None` where that cannot be.
+    fn send_item(
+        &self,
+        _: &'static ItemScript,
+        _: &[&[u8]],
+        _: Duration,
+    ) -> impl Future<Output = Option<Result<Value, RedisFault>>> + Send {
+        std::future::ready(None)
+    }
 }
 
 impl Link for Connection {
@@ -56,6 +69,15 @@ impl Link for Connection {
         let mut both = pipe();
         both.cmd(first).arg(key).cmd(second).arg(key);
         self.pipeline(&both, Effect::Read, limit).await
+    }
+
+    async fn send_item(
+        &self,
+        script: &'static ItemScript,
+        item: &[&[u8]],
+        limit: Duration,
+    ) -> Option<Result<Value, RedisFault>> {
+        Some(Connection::send_item(self, script, item, limit).await)
     }
 }
 
@@ -186,13 +208,23 @@ impl Put<'_> {
                 millis.as_bytes()
             }
         };
+        let item = [self.key, expected, self.value, expiry];
+        let left = || limit.saturating_sub(asked.elapsed());
+        if expected.len() + self.value.len() <= MAX_SHARED
+            && let Some(answer) = link.send_item(&SWAPS, &item, left()).await
+        {
+            match answer {
+                // One of the keys that came together keeps the script from running.
+                Err(fault) if matches!(fault.code(), Some("NOPERM" | "CROSSSLOT")) => {}
+                answer => return Ok(reply::integer(&answer?)? == 0),
+            }
+        }
         let arguments = [b"1", self.key, expected, self.value, expiry];
         let script = Script {
             text: SWAP,
             sha1: SWAP_SHA1,
         };
-        let left = limit.saturating_sub(asked.elapsed());
-        let answer = script.run(link, &arguments, left).await?;
+        let answer = script.run(link, &arguments, left()).await?;
         Ok(reply::integer(&answer)? == 0)
     }
 }

@@ -14,7 +14,7 @@ pub(crate) use monitor::{MARKER, Monitor, Observed};
 pub(crate) use pattern::{SCAN_COUNT, pattern};
 pub(crate) use script::{MAX_STEPS, Part, TRANSACTION, TRANSACTION_SHA1, parts, versions_after};
 #[cfg(feature = "redis")]
-pub(crate) use script::{SWAP, SWAP_SHA1};
+pub(crate) use script::{SWAP, SWAP_SHA1, SWAPS};
 pub(crate) use watch::Watches;
 #[cfg(feature = "redis")]
 pub(crate) use watch::{CAPACITY, first, follow, follow_from_outage};

@@ -5,6 +5,8 @@
 //! is the stored value itself.
 
 use bytes::Bytes;
+#[cfg(feature = "redis")]
+use infra_redis::ItemScript;
 
 use crate::driver::{DriverError, Expiry};
 use crate::step::{Action, Expect, Step};
@@ -19,6 +21,12 @@ pub(crate) const TRANSACTION_SHA1: &str = "53ad13d8db6a90580299c38a37c846791edbd
 pub(crate) const SWAP: &str = include_str!("swap.lua");
 #[cfg(feature = "redis")]
 pub(crate) const SWAP_SHA1: &str = "e5fbde4577a8663dbe09c8e8225a422b22f55075";
+/// The same for the swaps of several callers: half of the work for the server.
+#[cfg(feature = "redis")]
+pub(crate) static SWAPS: ItemScript = ItemScript::new(
+    include_str!("swaps.lua"),
+    "bb1ea066e44cf54f5d8e4f7c2c1a56e9c2ea423b",
+);
 /// The most keys of one transaction: while the script runs the server does nothing else.
 pub(crate) const MAX_STEPS: usize = 1000;
 
