@@ -117,6 +117,9 @@ const SCAN_PAGE: usize = 500;
 ///   `fdatasync` is never repeated: the file is read again first, and writes whose fate that does
 ///   not settle are reported as [`Outcome::Unknown`](infra_core::Outcome::Unknown). What the
 ///   system shows of such a write and the disk never got, only a power cut would bring to light.
+///   Whoever asks whether the store is well ([`StateStore::ping`](crate::StateStore::ping), health)
+///   after the disk was full is told so only when about as much as there was no room for, between
+///   256 KiB and 1 MiB, could be written on trial.
 /// - **Expiry** is kept as a time of the wall clock, which counts between runs; within a run only
 ///   the monotonic clock does, so setting the wall clock moves nothing. Time in which the machine
 ///   sleeps counts from the next start on.
@@ -136,7 +139,8 @@ pub struct FileDriver {
 }
 
 impl FileDriver {
-    /// Opens the file, or creates it in an existing folder. Reads and checks all of it, on its own
+    /// Opens the file, or creates it in an existing folder; a link that leads to no file yet has one
+    /// created where it leads. Reads and checks all of it, on its own
     /// thread; that takes about a second per million small keys.
     ///
     /// Cancel safe: a dropped call leaves no open file behind, and a new one perhaps empty.
