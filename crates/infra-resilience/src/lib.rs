@@ -297,9 +297,13 @@
 //! # What is told
 //! By `tracing`, once each: `circuit_breaker_opened`, `circuit_breaker_half_open`,
 //! `circuit_breaker_closed`, `circuit_breaker_probe_lease_expired`,
-//! `circuit_breaker_mode_changed`, `circuit_breaker_would_open`, `retry_scheduled`; at the level
-//! debug `retry_budget_exhausted`, `circuit_breaker_late_result`, `call_rejected`,
-//! `call_timed_out`, `rate_limiter_observation_unused`.
+//! `circuit_breaker_mode_changed`, `circuit_breaker_would_open`, `retry_scheduled`,
+//! `pipeline_suspicious` for parts that fit and can hardly be meant; with the feature `shared`
+//! `circuit_breaker_override_applied`, `circuit_breaker_override_unreadable`,
+//! `circuit_breaker_overrides_lost` and `circuit_breaker_overrides_back`, `rate_limiter_degraded` and
+//! `rate_limiter_restored`; at the level debug `retry_budget_exhausted`,
+//! `circuit_breaker_late_result`, `call_rejected`, `call_timed_out`,
+//! `rate_limiter_observation_unused`.
 //!
 //! With the feature `metrics`, by the facade of that name:
 //!

@@ -143,3 +143,46 @@ impl fmt::Debug for Count {
         f.write_str("Count")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// The texts of the sources below `folder`.
+    fn sources(folder: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else {
+                found.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    /// The first text in what follows that looks like a name.
+    fn event(call: &str) -> Option<&str> {
+        let is_name = |text: &&str| {
+            text.contains('_') && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        };
+        call.split('"').skip(1).step_by(2).find(is_name)
+    }
+
+    #[test]
+    fn every_event_is_named_on_the_root_page() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let page = std::fs::read_to_string(folder.join("lib.rs")).unwrap();
+        let mut texts = Vec::new();
+        sources(&folder, &mut texts);
+        let mut events = Vec::new();
+        for level in ["warn!(", "info!(", "debug!("] {
+            let mark = ["tracing::", level].concat();
+            let calls = texts.iter().flat_map(|text| text.split(&mark).skip(1));
+            events.extend(calls.map(|call| event(call).expect(call)));
+        }
+        assert!(events.len() > 15, "{events:?}");
+        for event in events {
+            assert!(page.contains(&format!("`{event}`")), "{event}");
+        }
+    }
+}
