@@ -121,7 +121,8 @@ pub const SETTINGS: &[Setting] = &[
             "Redis of the state store: `redis://[user][:password@]host[:port][/db]`, or `rediss`; a \
              cluster: `redis+cluster://host,host`; behind sentinels: \
              `redis+sentinel://host,host/service`. `?ack=replicated:1` or `?ack=fsynced` says when \
-             a write counts as done, `?read=replicas` lets reads be stale.",
+             a write counts as done, `?read=replicas` lets reads be stale, \
+             `?map=announced=reachable` leads to nodes behind address translation.",
         ),
     Setting::text(STATE_FILE_PATH)
         .required_with(STATE_BACKEND, &["file"])
@@ -156,7 +157,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting::url(CACHE_REDIS_URL, REDIS)
         .default(LOCAL_REDIS)
         .used_with(CACHE_BACKEND, &["redis", "elasticache"])
-        .doc("Redis of the cache, written as `STATE_REDIS_URL`; `rediss` with `elasticache`."),
+        .doc(
+            "Redis of the cache, written as `STATE_REDIS_URL`; with `elasticache` `rediss`, or \
+             `rediss+cluster` in cluster mode.",
+        ),
     Setting::size(CACHE_MAX_BYTES, 64 * 1024, 1 << 40)
         .default("64MiB")
         .doc("How much the cached values in this process may weigh."),
