@@ -39,9 +39,10 @@ use infra_log::{Format, LogSettings, Output};
 use infra_tests::servers;
 use tokio::runtime::Builder;
 
-const AREAS: [&str; 11] = [
+const AREAS: [&str; 12] = [
     "state-memory",
     "state",
+    "state-cluster",
     "state-file",
     "cache",
     "events",
@@ -126,9 +127,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             "state" => {
                 let mut rows = state::run(&runtime, effort, &redis_url);
                 rows.extend(state_fred::run(&runtime, effort, &redis_url));
-                rows.extend(state_cluster::run(&runtime, effort));
                 rows
             }
+            "state-cluster" => state_cluster::run(&runtime, effort),
             "state-file" => state_file::run(&runtime, effort),
             "cache" => cache::run(&runtime, effort),
             "events" => events::run(&runtime, effort, &redis_url),

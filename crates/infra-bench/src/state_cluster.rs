@@ -13,7 +13,7 @@ use crate::harness::{Effort, Row, per_second, turns};
 use crate::load::{in_tasks, must};
 use crate::state::{Position, key, ours};
 
-const AREA: &str = "state";
+const AREA: &str = "state-cluster";
 const PRIMARIES: usize = 3;
 /// Nobody is taken for dead because the machine is busy.
 const NODE_TIMEOUT_MS: u32 = 60_000;
