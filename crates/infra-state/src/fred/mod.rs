@@ -26,7 +26,6 @@
 //! server says that all keys were removed (`FLUSHALL`), so a reader could believe in values that
 //! are gone.
 
-mod reply;
 mod transact;
 
 use std::time::Duration;
@@ -43,7 +42,7 @@ use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
 use crate::redis_common::{
-    CHUNK, Monitor, Observed, SCAN_COUNT, Watches, capabilities, connection_options, pattern,
+    CHUNK, Monitor, Observed, SCAN_COUNT, Watches, capabilities, connection_options, pattern, reply,
 };
 use crate::signal::StateSignals;
 use crate::step::Step;
@@ -183,17 +182,7 @@ impl StateDriver for FredDriver {
         Box::pin(async move {
             let both = [FredCommand::get(key), FredCommand::new("PTTL").text(key)];
             let replies = self.connection.pipeline(&both, Effect::Read, limit).await?;
-            let [value, ttl] = <[FredReply; 2]>::try_from(replies)
-                .map_err(|_| reply::unexpected("a value and its time to live"))?;
-            let (Some(value), ttl) = (reply::bytes(value)?, reply::ttl(&ttl)?) else {
-                return Ok(None);
-            };
-            let entry = DriverEntry {
-                version: Some(VersionToken::Content(value.clone())),
-                value,
-                ttl,
-            };
-            Ok((ttl != TtlState::Absent).then_some(entry))
+            reply::entry(replies)
         })
     }
 
@@ -331,13 +320,7 @@ impl StateDriver for FredDriver {
         key: &'a str,
         limit: Duration,
     ) -> DriverResult<'a, (Option<Bytes>, VersionToken)> {
-        Box::pin(async move {
-            let value = reply::bytes(self.read(FredCommand::get(key), limit).await?)?;
-            let version = value
-                .clone()
-                .map_or(VersionToken::Absent, VersionToken::Content);
-            Ok((value, version))
-        })
+        Box::pin(async move { reply::versioned(self.read(FredCommand::get(key), limit).await?) })
     }
 
     fn transact<'a>(

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use infra_redis::{Effect, FredCommand, FredReply, RedisFault};
 
-use super::{FredDriver, reply, set_command};
+use super::{FredDriver, set_command};
 use crate::driver::{DriverError, Expiry};
-use crate::redis_common::{Part, TRANSACTION, TRANSACTION_SHA1, parts, versions_after};
+use crate::redis_common::{Part, TRANSACTION, TRANSACTION_SHA1, parts, reply, versions_after};
 use crate::step::{Action, Expect, Step};
 use crate::version::VersionToken;
 

@@ -43,7 +43,6 @@
 //! keys of other nodes the calls fail as [`Unsupported`](crate::ErrorKind::Unsupported) and say
 //! that the URL should begin with `redis+cluster://`, which is another driver.
 
-pub(crate) mod reply;
 pub(crate) mod scan;
 pub(crate) mod single;
 pub(crate) mod transact;
@@ -61,7 +60,9 @@ use crate::capabilities::Capabilities;
 use crate::driver::{
     DriverEntry, DriverError, DriverResult, Expiry, ScanCursor, ScanPage, StateDriver, TtlMillis,
 };
-use crate::redis_common::{CHUNK, Monitor, Observed, Watches, capabilities, connection_options};
+use crate::redis_common::{
+    CHUNK, Monitor, Observed, Watches, capabilities, connection_options, reply,
+};
 use crate::signal::StateSignals;
 use crate::step::Step;
 use crate::store::StateOptions;
@@ -302,7 +303,7 @@ impl StateDriver for RedisDriver {
     ) -> DriverResult<'a, ScanPage> {
         Box::pin(async move {
             let command = scan::command(prefix, cursor.as_ref());
-            scan::page(self.read(&command, limit).await?)
+            reply::page(self.read(&command, limit).await?)
         })
     }
 

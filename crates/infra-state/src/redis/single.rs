@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use infra_redis::{Decimal, Effect, Value};
 
-use super::reply;
 use super::transact::Link;
 use crate::driver::{DriverEntry, DriverError, Expiry, TtlMillis};
+use crate::redis_common::reply;
 use crate::ttl::TtlState;
 use crate::version::VersionToken;
 
@@ -28,18 +28,7 @@ pub(crate) async fn get_entry(
     key: &str,
     limit: Duration,
 ) -> Result<Option<DriverEntry>, DriverError> {
-    let replies = link.read_both(["GET", "PTTL"], key, limit).await?;
-    let [value, ttl] = <[Value; 2]>::try_from(replies)
-        .map_err(|_| reply::unexpected("a value and its time to live"))?;
-    let (Some(value), ttl) = (reply::bytes(value)?, reply::ttl(&ttl)?) else {
-        return Ok(None);
-    };
-    let entry = DriverEntry {
-        version: Some(VersionToken::Content(value.clone())),
-        value,
-        ttl,
-    };
-    Ok((ttl != TtlState::Absent).then_some(entry))
+    reply::entry(link.read_both(["GET", "PTTL"], key, limit).await?)
 }
 
 pub(crate) async fn get_versioned(
@@ -47,12 +36,8 @@ pub(crate) async fn get_versioned(
     key: &str,
     limit: Duration,
 ) -> Result<(Option<Bytes>, VersionToken), DriverError> {
-    let value = get(link, Effect::Read, key, limit).await?;
-    let version = match &value {
-        Some(value) => VersionToken::Content(value.clone()),
-        None => VersionToken::Absent,
-    };
-    Ok((value, version))
+    let parts = [&b"GET"[..], key.as_bytes()];
+    reply::versioned(link.send(&parts, Effect::Read, limit).await?)
 }
 
 /// The decimal text of a time to live.

@@ -7,10 +7,9 @@ use bytes::Bytes;
 use infra_redis::redis::pipe;
 use infra_redis::{Connection, Decimal, Effect, ItemScript, RedisFault, Value};
 
-use super::reply;
 use crate::driver::{DriverError, Expiry};
 use crate::redis_common::{
-    Part, SWAP, SWAP_SHA1, SWAPS, TRANSACTION, TRANSACTION_SHA1, parts, versions_after,
+    Part, SWAP, SWAP_SHA1, SWAPS, TRANSACTION, TRANSACTION_SHA1, parts, reply, versions_after,
 };
 use crate::step::{Action, Expect, Step};
 use crate::version::VersionToken;

@@ -9,8 +9,8 @@ use infra_core::{Classify, Outcome};
 use infra_redis::{Cluster, Command, Effect, RedisFault, Slot, Value};
 
 use crate::driver::{DriverError, Expiry, KeyFailure};
-use crate::redis::{reply, single};
-use crate::redis_common::CHUNK;
+use crate::redis::single;
+use crate::redis_common::{CHUNK, reply};
 
 pub(super) async fn get(
     cluster: &Cluster,

@@ -20,6 +20,7 @@ use super::settled::{Served, Unsettled};
 use crate::driver::{DriverError, ScanCursor, ScanPage};
 use crate::error::ErrorKind;
 use crate::redis::scan as one_server;
+use crate::redis_common::reply;
 
 /// So often a scan begins anew before it fails.
 const MAX_RESTARTS: u32 = 16;
@@ -160,7 +161,7 @@ impl Scan<'_> {
             answer = connection.command(&command, Effect::Read, self.left()) => answer?,
             () = changed => return self.begin(position.restarts + 1).await,
         };
-        let mut page = one_server::page(answer)?;
+        let mut page = reply::page(answer)?;
         let next = match page.next {
             Some(cursor) => Position {
                 cursor: cursor.as_str().to_owned(),

@@ -1,10 +1,11 @@
 //! What the drivers over Redis share, whichever client library they use: options, errors,
-//! patterns, the script of transactions, watches, and the eye on the server.
+//! patterns, the shapes of answers, the script of transactions, watches, and the eye on the server.
 
 mod config;
 mod error;
 mod monitor;
 mod pattern;
+pub(crate) mod reply;
 mod risks;
 mod script;
 mod watch;
