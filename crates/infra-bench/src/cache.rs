@@ -1,8 +1,8 @@
 //! The cache: a hit beside the bare map that it stands on and beside moka, and a stampede.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use infra_cache::{CacheOptions, CacheStore};
@@ -11,6 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::harness::{Effort, Goal, Row, nanos_per_call, turns};
 use crate::load::must;
@@ -20,6 +21,8 @@ const KEYS: usize = 1_000;
 const CALLERS: usize = 10_000;
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 const LOAD: Duration = Duration::from_millis(50);
+/// As long as a caller of ours waits at most.
+const WAIT: Duration = Duration::from_secs(10);
 
 /// About 200 bytes of JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -133,48 +136,100 @@ fn each(runtime: &Runtime, rounds: usize, keys: &[String], cache: &CacheStore) -
 
 /// Ten thousand tasks that ask for one key that is not there.
 fn stampede(runtime: &Runtime, effort: Effort) -> Vec<Row> {
-    let mut beyond = Vec::new();
     let mut loads = Vec::new();
-    for _ in 0..effort.rounds() {
+    let mut ours = || {
         let started = Arc::new(AtomicUsize::new(0));
         let cache = CacheStore::memory();
-        let mut waits = runtime.block_on(storm(&cache, &started));
-        waits.sort();
-        let p99 = waits.get(waits.len() * 99 / 100).copied().unwrap_or(LOAD);
-        beyond.push(p99.saturating_sub(LOAD).as_secs_f64() * 1e3);
+        let beyond = beyond_the_load(runtime.block_on(storm(&cache, &started)));
         loads.push(started.load(Ordering::Relaxed) as f64);
-    }
+        beyond
+    };
+    let beside_watch = turns(effort, &mut ours, || {
+        beyond_the_load(runtime.block_on(bare_storm(None)))
+    });
+    let beside_timeouts = turns(effort, &mut ours, || {
+        beyond_the_load(runtime.block_on(bare_storm(Some(WAIT))))
+    });
+    let loads = Row::own(
+        AREA,
+        "stampede of 10,000 callers on one cold key: loads",
+        "loads",
+        Goal::AtMost(1.0),
+        &loads,
+    );
+    const P99: &str = "stampede of 10,000 callers on one cold key: p99 of the wait beyond the load";
     vec![
-        Row::own(
-            AREA,
-            "stampede of 10,000 callers on one cold key: loads",
-            "loads",
-            Goal::AtMost(1.0),
-            &loads,
-        ),
-        Row::own(
-            AREA,
-            "stampede of 10,000 callers on one cold key: p99 of the wait beyond the load",
-            "ms",
-            Goal::AtMost(5.0),
-            &beyond,
-        )
-        .note("a load of 50 ms; tasks on 2 threads, each with its own deadline"),
+        loads,
+        Row::pair(AREA, P99, "ms")
+            .against("bare tokio watch, nobody with a deadline")
+            .own_goal(Goal::AtMost(5.0))
+            .note("a load of 50 ms; tasks on 2 threads, each of ours with its own deadline")
+            .of(&beside_watch),
+        Row::pair(AREA, P99, "ms")
+            .against("bare tokio watch, each wait in tokio::time::timeout")
+            .note("a load of 50 ms; tasks on 2 threads, each with its own deadline")
+            .of(&beside_timeouts),
     ]
 }
 
+/// By how many milliseconds the 99th percentile of these waits is longer than the load.
+fn beyond_the_load(mut waits: Vec<Duration>) -> f64 {
+    waits.sort();
+    let p99 = waits.get(waits.len() * 99 / 100).copied().unwrap_or(LOAD);
+    p99.saturating_sub(LOAD).as_secs_f64() * 1e3
+}
+
 async fn storm(cache: &CacheStore, started: &Arc<AtomicUsize>) -> Vec<Duration> {
+    each_of_the_callers(|| {
+        let (cache, started) = (cache.clone(), started.clone());
+        async move {
+            let load = move || async move {
+                started.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(LOAD).await;
+                Ok::<Quote, std::io::Error>(Quote::example())
+            };
+            black_box(must(cache.get_or_load("cold", load).await));
+        }
+    })
+    .await
+}
+
+/// The same with nothing but a channel: the first caller starts the load, all wait for it.
+async fn bare_storm(limit: Option<Duration>) -> Vec<Duration> {
+    let (sender, receiver) = watch::channel(None);
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    each_of_the_callers(|| {
+        let (sender, mut receiver) = (sender.clone(), receiver.clone());
+        async move {
+            let first = sender.lock().ok().and_then(|mut sender| sender.take());
+            if let Some(sender) = first {
+                context::spawn(async move {
+                    tokio::time::sleep(LOAD).await;
+                    sender.send_replace(Some(Arc::new(Quote::example())));
+                });
+            }
+            let wait = receiver.wait_for(Option::is_some);
+            let landed = match limit {
+                Some(limit) => must(tokio::time::timeout(limit, wait).await),
+                None => wait.await,
+            };
+            black_box(must(landed).clone());
+        }
+    })
+    .await
+}
+
+/// How long each of the callers, a task each, takes for its call.
+async fn each_of_the_callers<Fut>(mut call: impl FnMut() -> Fut) -> Vec<Duration>
+where
+    Fut: Future<Output = ()> + Send + 'static,
+{
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| {
-            let (cache, started) = (cache.clone(), started.clone());
+            let call = call();
             context::spawn(async move {
                 let begun = Instant::now();
-                let load = move || async move {
-                    started.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(LOAD).await;
-                    Ok::<Quote, std::io::Error>(Quote::example())
-                };
-                must(cache.get_or_load("cold", load).await);
+                call.await;
                 begun.elapsed()
             })
         })

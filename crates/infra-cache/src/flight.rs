@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::DefaultHashBuilder;
-use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::freshness::Freshness;
 use crate::generations::Ticket;
 use crate::near::Slot;
+use crate::waiters::Waiters;
 
 const SHARDS: usize = 64;
 
@@ -50,14 +50,11 @@ struct FlightKey {
 struct Flight {
     id: u64,
     ticket: Ticket,
-    answer: Waiting,
+    waiters: Arc<Waiters>,
 }
 
-/// A waiter's end of a flight.
-pub(crate) type Waiting = watch::Receiver<Option<Answer>>;
-
 type Shard = HashMap<FlightKey, Flight>;
-type Claims = HashMap<u64, (Purpose, TypeId, Waiting)>;
+type Claims = HashMap<u64, (Purpose, TypeId, Arc<Waiters>)>;
 
 pub(crate) struct Flights {
     shards: [Mutex<Shard>; SHARDS],
@@ -72,9 +69,9 @@ pub(crate) struct Flights {
 /// What a caller is to do.
 pub(crate) enum Joined {
     /// Wait: somebody else's flight is under way.
-    Waiter(Waiting),
+    Waiter(Arc<Waiters>),
     /// Start it, and wait.
-    Leader(Landing, Waiting),
+    Leader(Landing, Arc<Waiters>),
     /// As many as may be are under way.
     Full,
 }
@@ -107,18 +104,18 @@ impl Flights {
         if let Some(flight) = shard.get(&flight_key)
             && flight.ticket == ticket
         {
-            return Joined::Waiter(flight.answer.clone());
+            return Joined::Waiter(flight.waiters.clone());
         }
         if self.running.fetch_add(1, Ordering::SeqCst) >= self.max {
             self.running.fetch_sub(1, Ordering::SeqCst);
             return Joined::Full;
         }
-        let (sender, answer) = watch::channel(None);
+        let waiters = Arc::<Waiters>::default();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let flight = Flight {
             id,
             ticket,
-            answer: answer.clone(),
+            waiters: waiters.clone(),
         };
         shard.insert(flight_key.clone(), flight);
         drop(shard);
@@ -126,17 +123,17 @@ impl Flights {
             flights: self.clone(),
             key: flight_key,
             id,
-            sender,
+            waiters: waiters.clone(),
         };
-        Joined::Leader(landing, answer)
+        Joined::Leader(landing, waiters)
     }
 
     /// The flight of this process that has marked a key with `id`, while it is under way.
-    pub(crate) fn claimed_by<T: 'static>(&self, id: u64, purpose: Purpose) -> Option<Waiting> {
+    pub(crate) fn claimed_by<T: 'static>(&self, id: u64, purpose: Purpose) -> Option<Arc<Waiters>> {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let (theirs, type_id, waiting) = claims.get(&id)?;
+        let (theirs, type_id, waiters) = claims.get(&id)?;
         let same = *theirs == purpose && *type_id == TypeId::of::<T>();
-        same.then(|| waiting.clone())
+        same.then(|| waiters.clone())
     }
 
     #[expect(
@@ -151,32 +148,25 @@ impl Flights {
     }
 }
 
-/// The leader's end of a flight. Dropped without an answer (a panic), it tells the waiters so by
-/// closing the channel.
+/// The leader's end of a flight. Dropped without an answer (a panic), it tells the waiters so.
 pub(crate) struct Landing {
     flights: Arc<Flights>,
     key: FlightKey,
     pub(crate) id: u64,
-    sender: watch::Sender<Option<Answer>>,
+    waiters: Arc<Waiters>,
 }
 
 impl Landing {
     /// Answers all who wait and who come before the flight is over. Only the first answer counts.
     pub(crate) fn answer(&self, answer: Answer) {
-        self.sender.send_if_modified(|slot| {
-            let first = slot.is_none();
-            if first {
-                *slot = Some(answer);
-            }
-            first
-        });
+        self.waiters.answer(Some(answer));
     }
 
     /// Lets other flights of this process find this one by its id.
     pub(crate) fn claim(&self) {
-        let waiting = self.sender.subscribe();
+        let waiters = self.waiters.clone();
         let mut claims = self.claims();
-        claims.insert(self.id, (self.key.purpose, self.key.type_id, waiting));
+        claims.insert(self.id, (self.key.purpose, self.key.type_id, waiters));
     }
 
     fn claims(&self) -> MutexGuard<'_, Claims> {
@@ -195,5 +185,6 @@ impl Drop for Landing {
         drop(shard);
         self.claims().remove(&self.id);
         self.flights.running.fetch_sub(1, Ordering::SeqCst);
+        self.waiters.answer(None);
     }
 }

@@ -105,7 +105,8 @@
 //! - `policy`: [`CachePolicy`]; `freshness`: when a value is fresh, a state machine without a clock
 //! - `coarse`: a clock that is cheap to read, for hits
 //! - `near`: the values in this process; `generations`: whether what was read may be kept
-//! - `flight`: one load for all; `load`: what it does; `backend`: the store and the marks in it
+//! - `flight`: one load for all; `waiters`: those who wait for it; `load`: what it does;
+//!   `backend`: the store and the marks in it
 //! - `invalidation`: `tracking` of the store, `channel`s between processes, `events`
 //! - `stats`, `metrics`; `error`; `random`
 //!
@@ -130,6 +131,7 @@ mod random;
 mod shared;
 mod stats;
 mod store;
+mod waiters;
 
 // What of the shared words stands in this crate's signatures, so that nobody needs another dependency
 // to read an error; and the crate itself, for the rest.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::backend::Backend;
 use crate::coarse::Coarse;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Answer, Flights, Found, Waiting};
+use crate::flight::{Answer, Flights, Found};
 use crate::freshness::{Age, Freshness, Times};
 use crate::generations::Ticket;
 use crate::invalidation::{Invalidation, Link};
@@ -21,6 +21,7 @@ use crate::policy::CachePolicy;
 use crate::random::Random;
 use crate::stats::{CacheStats, Counters};
 use crate::store::CacheOptions;
+use crate::waiters::Waiters;
 
 pub(crate) struct Core {
     pub(crate) name: String,
@@ -191,20 +192,14 @@ impl Core {
         &self,
         operation: &'static str,
         key: &Arc<str>,
-        mut waiting: Waiting,
+        waiters: Arc<Waiters>,
         limit: Duration,
     ) -> Answer {
-        tokio::select! {
-            biased;
-            landed = waiting.wait_for(Option::is_some) => {
-                let answer = landed.ok().and_then(|answer| answer.clone());
-                answer.unwrap_or_else(|| Err(panicked(operation, key)))
-            }
-            () = self.clock.sleep(limit) => {
-                let message = format!("no answer within {limit:?}; the load goes on");
-                Err(Error::of_key(ErrorKind::Timeout, operation, key, message))
-            }
-        }
+        let Some(answer) = waiters.wait(&self.clock, limit).await else {
+            let message = format!("no answer within {limit:?}; the load goes on");
+            return Err(Error::of_key(ErrorKind::Timeout, operation, key, message));
+        };
+        answer.unwrap_or_else(|| Err(panicked(operation, key)))
     }
 
     /// Refuses keys that the store would refuse, and everything after `close`.
