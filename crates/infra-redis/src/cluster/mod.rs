@@ -116,8 +116,19 @@ impl Cluster {
     /// # Errors
     /// Why none of the nodes tells about the cluster, at the latest after the connect timeout; and
     /// [`ConnectFault::Unsupported`] where one of them says that it cannot confirm writes of the
-    /// level in the options. Never with the lazy option.
+    /// level in the options. Neither with the lazy option. [`ConnectFault::Config`] for
+    /// [`ReadFrom::ReplicasAt`]: a cluster names the replicas of each slot itself.
     pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
+        if let ReadFrom::ReplicasAt(_) = options.read_from {
+            let message = "a cluster names its replicas itself: read from its replicas, and map \
+                           the addresses that lead nowhere from here";
+            let url = options.url();
+            return Err(ConnectError::new(
+                ConnectFault::Config,
+                url,
+                message.to_owned(),
+            ));
+        }
         let shared = Arc::new(Shared {
             options,
             map: watch::Sender::new(Arc::new(ClusterMap::unknown())),
@@ -297,5 +308,23 @@ impl MapWatch {
         self.0.changed().await.ok()?;
         let map = self.0.borrow_and_update().clone();
         (!map.is_closed()).then_some(map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn replicas_named_by_the_program_are_refused_also_where_it_is_lazy() {
+        let replica = Address {
+            host: "127.0.0.1".to_owned(),
+            port: 7001,
+        };
+        let options = RedisOptions::parse("redis+cluster://127.0.0.1:7000").unwrap();
+        let options = options.read_from(ReadFrom::ReplicasAt(vec![replica]));
+        let error = Cluster::connect(options.lazy(true)).await.unwrap_err();
+        assert_eq!(error.fault(), ConnectFault::Config);
+        assert!(error.to_string().contains("names its replicas itself"));
     }
 }
