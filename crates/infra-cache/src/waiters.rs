@@ -264,6 +264,7 @@ mod tests {
         let shared = clock.shared();
         let waiters = Arc::<Waiters>::default();
         let mut crowd = crowd(&waiters, &shared, 100);
+        settle().await;
         // The last to come has the earliest deadline of all.
         let mut hasty = Box::pin(waiters.wait(&shared, MILLI / 2));
         assert!(poll(&mut hasty).is_pending());
@@ -350,6 +351,8 @@ mod tests {
         assert_eq!(clock.sleepers(), OWN_TIMERS + 1);
         assert!(crowd.iter_mut().all(|waiting| poll(waiting).is_pending()));
         second.block_on(settle());
+        let found_another = OWN_TIMERS + 2;
+        assert_eq!(clock.sleepers(), found_another);
         clock.advance(MILLI * 100);
         second.block_on(settle());
         let mut late = crowd.iter_mut().map(poll);
