@@ -87,7 +87,7 @@ impl SystemOrigin {
 }
 
 /// The clock behind [`std::time::Instant`], read as one number: the difference of two instants goes
-/// through a type of two parts and back, which costs a rate limiter a fifth of its time.
+/// through a type of two parts and back, on every hot path.
 #[cfg(target_os = "linux")]
 mod reading {
     use nix::time::{ClockId, clock_gettime};
