@@ -1,9 +1,9 @@
 //! Those who wait for one flight, each until its own deadline.
 //!
 //! The first few have a timer each. In a crowd one task with one timer minds the deadlines of all,
-//! for nearly all of ten thousand timers would be set and cancelled for nothing. It is a task of its
-//! own, so that a caller that nobody polls delays no other; callers in another runtime than this task's keep timers of
-//! their own, and those whose minder is gone find another.
+//! for nearly all of ten thousand timers would be set and cancelled for nothing. It is a task of
+//! its own, so that a caller that nobody polls delays no other; callers in another runtime than
+//! this task's keep timers of their own, and those whose minder is gone find another.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -140,8 +140,8 @@ impl RedisOptions {
     }
 
     /// When a write counts as done. Default [`Acknowledge::Accepted`]. Any other level costs three
-    /// connections more, of a cluster to each primary, which carry the writes; a level that the server cannot confirm is an
-    /// error at connect, unless lazy.
+    /// connections more, of a cluster to each primary, which carry the writes; a level that the
+    /// server cannot confirm is an error at connect, unless lazy.
     #[must_use]
     pub fn acknowledge(mut self, level: Acknowledge) -> Self {
         self.acknowledge = level;

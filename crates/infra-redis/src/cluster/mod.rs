@@ -51,9 +51,9 @@ const KEPT: Duration = Duration::from_secs(5);
 /// **While a node is down** the calls for its slots wait until it is back, until another has taken
 /// its place, or until their own deadlines; calls for other slots go on.
 ///
-/// **Redirections** are followed, the first ones at once, at most 64 for a call. `TRYAGAIN` and `CLUSTERDOWN` are waited
-/// out until the deadline, and are then the fault [`NotSettled`](crate::FaultKind::NotSettled),
-/// not applied.
+/// **Redirections** are followed, the first ones at once, at most 64 for a call. `TRYAGAIN` and
+/// `CLUSTERDOWN` are waited out until the deadline, and are then the fault
+/// [`NotSettled`](crate::FaultKind::NotSettled), not applied.
 ///
 /// **Deadlines, and what is repeated**: as for a [`Connection`](crate::Connection).
 ///
@@ -61,8 +61,8 @@ const KEPT: Duration = Duration::from_secs(5);
 /// connections of their own to each primary, and are confirmed by its replicas or its disk.
 ///
 /// **Stale reads** ([`Effect::StaleRead`](crate::Effect::StaleRead)) go to replicas of the slot's
-/// primary where the options say so, for half of their time. What a replica does not have is asked of the
-/// primary too: while a slot is being moved, its replicas do not know which keys have left.
+/// primary where the options say so, for half of their time. What a replica does not have is asked
+/// of the primary too: while a slot is being moved, its replicas do not know which keys have left.
 ///
 /// Clones share the connections. They are closed by [`Cluster::close`] or with the last clone.
 #[derive(Clone)]

@@ -3,8 +3,8 @@
 //! A key whose slot stays where it is while all primaries are scanned is found. One whose slot
 //! moves may come to a primary that was scanned already; but if it moves once in two passes, one of
 //! them finds it. So the primaries are asked before and after each pass which slots they serve and
-//! which of them are being moved, and passes follow until each slot has stayed for one of them, or has moved no
-//! more than once in two. A slot that went to and fro within a pass is known by the
+//! which of them are being moved, and passes follow until each slot has stayed for one of them, or
+//! has moved no more than once in two. A slot that went to and fro within a pass is known by the
 //! epoch of its primary, which grows with the slots that it takes over; where that happens in pass
 //! after pass, it is believed after a few that no slot came back in each. Where a primary is new or
 //! gone, the scan begins anew. The store takes repetitions out.

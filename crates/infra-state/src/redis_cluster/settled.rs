@@ -150,8 +150,8 @@ impl Unsettled {
     /// began so: without the slots whose keys were found. They are those that stayed where they are for
     /// a pass, and those that only went from one primary to another during the two.
     ///
-    /// Also says whether any of those left is known to have done more; the others may have gone to and fro,
-    /// because their primary took over slots, which ones is not known.
+    /// Also says whether any of those left is known to have done more; the others may have gone to
+    /// and fro, because their primary took over slots, which ones is not known.
     pub(super) fn after(
         mut self,
         earlier: Option<&Served>,
