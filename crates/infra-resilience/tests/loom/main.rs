@@ -44,6 +44,7 @@
 )]
 
 mod sync {
+    pub(crate) use loom::model;
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use std::sync::PoisonError;
