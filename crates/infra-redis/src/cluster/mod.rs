@@ -7,9 +7,12 @@
 //!
 //! - `slot`: from keys to slots; `layout`: from a node's answer to the map; `node`: a primary, its
 //!   replicas, and the connections to them
-//! - `trip`: what an answer means for a command, without I/O; `route`: the calls
+//! - `trip`: what an answer means for a command, without I/O; `route`: the calls; `attempt`: one of
+//!   their attempts; `batch`: what goes to one node at once
 //! - `stale`: reads that a replica may answer; `refresh`: keeps the map
 
+mod attempt;
+mod batch;
 mod layout;
 mod node;
 mod refresh;

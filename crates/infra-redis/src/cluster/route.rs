@@ -5,27 +5,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::batch::Batch;
 use super::layout::ClusterMap;
 use super::node::Node;
 use super::slot::Slot;
 use super::trip::{MapIs, Next, Target, Trip};
 use super::{Cluster, Shared};
-use crate::acked::Acked;
 use crate::encode;
 use crate::fault::{FaultKind, RedisFault};
-use crate::link::LinkStatus;
-use crate::mux::{Answered, Answers, Mux, Request};
 use crate::supervised::{Effect, LONGEST_LIMIT};
 use crate::together;
 use crate::value::Value;
-
-const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
-/// How long a node that is down is waited for before the map is looked at again.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// Commands, and about as many bytes, that go to a node at once: enough to pay, few enough not to
-/// hold up other callers.
-const BATCH: usize = 512;
-const BATCH_BYTES: usize = 256 * 1024;
 
 /// A command whose keys lie in one slot, ready to be sent.
 #[derive(Debug, Clone)]
@@ -59,9 +49,9 @@ impl Command {
 /// The limits of a call.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
-    effect: Effect,
+    pub(super) effect: Effect,
     pub(super) limit: Duration,
-    deadline: Instant,
+    pub(super) deadline: Instant,
 }
 
 impl Terms {
@@ -263,62 +253,6 @@ impl<'a> Journey<'a> {
     }
 }
 
-/// What goes to one node in one request.
-pub(super) struct Batch {
-    pub(super) node: Node,
-    asking: bool,
-    pub(super) places: Vec<usize>,
-    pub(super) bytes: Vec<u8>,
-    /// Where what belongs to each of the places ends.
-    ends: Vec<usize>,
-}
-
-impl Batch {
-    pub(super) fn add(
-        batches: &mut Vec<Batch>,
-        (node, asking): (Node, bool),
-        place: usize,
-        bytes: &[u8],
-    ) {
-        let fits = |batch: &&mut Batch| {
-            batch.node.address() == node.address()
-                && batch.asking == asking
-                && batch.places.len() < BATCH
-                && batch.bytes.len() + bytes.len() <= BATCH_BYTES
-        };
-        if let Some(batch) = batches.iter_mut().rev().find(fits) {
-            return batch.push(place, bytes);
-        }
-        let mut batch = Batch {
-            node,
-            asking,
-            places: Vec::new(),
-            bytes: Vec::new(),
-            ends: Vec::new(),
-        };
-        batch.push(place, bytes);
-        batches.push(batch);
-    }
-
-    fn push(&mut self, place: usize, bytes: &[u8]) {
-        if self.asking {
-            self.bytes.extend_from_slice(ASKING);
-        }
-        self.bytes.extend_from_slice(bytes);
-        self.places.push(place);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// What is sent for each of the places.
-    fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = std::iter::once(&0).chain(&self.ends);
-        begins.zip(&self.ends).map(|(begin, end)| {
-            let bytes = self.bytes.get(*begin..*end);
-            bytes.unwrap_or_default()
-        })
-    }
-}
-
 impl Shared {
     /// The map, unless the cluster was closed.
     fn open_map(&self) -> Result<Arc<ClusterMap>, RedisFault> {
@@ -344,136 +278,5 @@ impl Shared {
         if is == MapIs::Doubtful {
             self.doubted.notify_one();
         }
-    }
-
-    async fn one(
-        &self,
-        map: &ClusterMap,
-        node: &Node,
-        (parts, asking): (&[&[u8]], bool),
-        terms: Terms,
-    ) -> Result<Value, RedisFault> {
-        let mut bytes = Vec::new();
-        let request = if asking {
-            bytes.extend_from_slice(ASKING);
-            encode::write_parts(&mut bytes, parts);
-            Request::Packed(&bytes, Answers::Many(2))
-        } else {
-            Request::Parts(parts)
-        };
-        Ok(last(self.attempt(map, node, request, terms).await?))
-    }
-
-    /// One answer for each place of the batch.
-    async fn many(
-        &self,
-        map: &ClusterMap,
-        batch: &Batch,
-        terms: Terms,
-    ) -> Vec<Result<Value, RedisFault>> {
-        let each = if batch.asking { 2 } else { 1 };
-        let count = batch.places.len();
-        if terms.effect == Effect::Write && batch.node.acked().is_some() {
-            // Each for itself: what is refused says nothing about the others' confirmation. They
-            // share a batch all the same.
-            let sent = batch.parts().map(|bytes| async move {
-                let request = Request::Packed(bytes, Answers::Many(each));
-                let answered = self.attempt(map, &batch.node, request, terms).await?;
-                Ok(last(answered))
-            });
-            return together::all(sent).await;
-        }
-        let request = Request::Packed(&batch.bytes, Answers::Many(count * each));
-        let fault = match self.attempt(map, &batch.node, request, terms).await {
-            Ok(Answered::Many(answers)) => {
-                // Of each pair the first answers ASKING.
-                let answers = answers.into_iter().skip(each - 1).step_by(each);
-                return answers.map(Ok).collect();
-            }
-            Ok(Answered::One(_)) => RedisFault::protocol("one answer to several commands"),
-            Err(fault) => fault,
-        };
-        vec![Err(fault); count]
-    }
-
-    /// One attempt over the connection to `node`, which is waited for a little.
-    async fn attempt(
-        &self,
-        map: &ClusterMap,
-        node: &Node,
-        request: Request<'_>,
-        terms: Terms,
-    ) -> Result<Answered, RedisFault> {
-        let Terms { effect, limit, .. } = terms;
-        if effect == Effect::Write
-            && let Some(acked) = node.acked()
-        {
-            return self.acknowledged(map, acked, request, terms).await;
-        }
-        let connection = node.connection();
-        if connection.status() != LinkStatus::Up {
-            let ready = |patience| connection.ready(patience);
-            self.wait_for(map, connection.status(), ready, terms.deadline)
-                .await?;
-        }
-        connection
-            .attempt(request, effect, terms.deadline, limit)
-            .await
-    }
-
-    /// One attempt to write what has to be confirmed. It is left for the new map while it waits to
-    /// be sent.
-    async fn acknowledged(
-        &self,
-        map: &ClusterMap,
-        acked: &Acked<Mux>,
-        request: Request<'_>,
-        terms: Terms,
-    ) -> Result<Answered, RedisFault> {
-        if let Some(first) = acked.first().filter(|link| link.status() != LinkStatus::Up) {
-            let ready = |patience| first.ready(patience);
-            self.wait_for(map, first.status(), ready, terms.deadline)
-                .await?;
-        }
-        let left = terms.deadline.saturating_duration_since(Instant::now());
-        let leave = self.another_map(map);
-        acked.call_unless(request.into_packed(), left, leave).await
-    }
-
-    /// Until the node is there, or the map says something else, or patience is at its end.
-    async fn wait_for<F>(
-        &self,
-        map: &ClusterMap,
-        status: LinkStatus,
-        ready: impl FnOnce(Instant) -> F,
-        deadline: Instant,
-    ) -> Result<(), RedisFault>
-    where
-        F: Future<Output = Result<(), RedisFault>>,
-    {
-        if let LinkStatus::Down { .. } = status {
-            self.note(MapIs::Doubtful);
-        }
-        let patience = deadline.min(Instant::now() + PATIENCE);
-        tokio::select! {
-            ready = ready(patience) => ready,
-            () = self.another_map(map) => Err(RedisFault::unavailable(None)),
-        }
-    }
-
-    /// Returns when there is another map than this one.
-    fn another_map(&self, map: &ClusterMap) -> impl Future<Output = ()> + use<> {
-        let (mut maps, before) = (self.map.subscribe(), map.version());
-        async move {
-            let _ = maps.wait_for(|map| map.version() != before).await;
-        }
-    }
-}
-
-/// The answer to a command, which follows the one to `ASKING` where that was sent.
-fn last(answered: Answered) -> Value {
-    match answered {
-        Answered::One(answer) => answer,
-        Answered::Many(mut answers) => answers.pop().unwrap_or(Value::Nil),
     }
 }

@@ -1,8 +1,9 @@
 //! Reads that a replica may answer.
 
+use super::batch::Batch;
 use super::layout::ClusterMap;
 use super::node::Node;
-use super::route::{Batch, Command, Journey, Terms};
+use super::route::{Command, Journey, Terms};
 use super::slot::Slot;
 use super::trip::MapIs;
 use super::{Cluster, Shared};
