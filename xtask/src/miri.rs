@@ -16,7 +16,12 @@ struct Suite {
     tests: &'static [&'static str],
 }
 
-const SUITES: [Suite; 4] = [
+const SUITES: [Suite; 5] = [
+    Suite {
+        package: "infra-core",
+        seeds: "0..1",
+        tests: &["--lib", "--", "the_clock_of_the_system"],
+    },
     Suite {
         package: "infra-resilience",
         seeds: "0..8",
