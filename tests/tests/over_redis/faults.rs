@@ -417,7 +417,9 @@ async fn ack_every_write_is_unknown_while_the_replica_is_silent_or_gone() {
             }
             check(operation, &error, applied);
         }
-        assert!(unacknowledged > 10, "{name}: {unacknowledged}");
+        // Only some of the writes share one of the batches that may wait for the replica; the
+        // others end without having been sent, which `check` has verified.
+        assert!(unacknowledged > 0, "{name}: no write reached the server");
         match name {
             "STOP" => replica.cont(),
             _ => replica.restart(),
