@@ -107,7 +107,12 @@ pub(crate) fn bench(report: &mut Report) {
             "--markdown",
             "BENCHMARKS.md",
         ];
-        shell::run(server.give_to(shell::cargo().args(run)))
+        let mut command = shell::cargo();
+        // Has a compare-and-swap of its own; without it that row is left out.
+        if let Ok(valkey) = install::valkey_server() {
+            command.env(servers::VALKEY_VARIABLE, valkey);
+        }
+        shell::run(server.give_to(command.args(run)))
     });
 }
 

@@ -9,6 +9,7 @@
 //! - `load`: load made of tasks.
 //! - `report`: the tables as text and Markdown, and the plot.
 //! - `machine`: what the figures were measured on.
+//! - `recorder`: where metrics go that are measured.
 //! - one module per area: `state` (with `state_fred`), `state_memory`, `state_file`, `cache`,
 //!   `events`, `resilience`, `graph`, `log`, `config`, `build`;
 //! - `facts`: what is not measured but right or wrong: scenarios run on ours and on the peers.
@@ -23,6 +24,7 @@ mod harness;
 mod load;
 mod log;
 mod machine;
+mod recorder;
 mod report;
 mod resilience;
 mod state;

@@ -34,7 +34,7 @@ pub(crate) fn run(runtime: &Runtime, effort: Effort) -> Vec<Row> {
         let what = format!("Redis cluster of 3, get and set in turn, {callers} callers");
         let row = Row::pair(AREA, what, "op/s")
             .against("redis cluster_async, as it comes")
-            .note("JSON of 200 bytes; ours with deadline, tracing and TCP_NODELAY");
+            .note("JSON of 200 bytes; ours with deadline and TCP_NODELAY");
         rows.push(row.of(&figures));
     }
     rows

@@ -30,7 +30,7 @@ pub(crate) fn run(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {
             let what = format!("fred driver, get and set in turn, {callers} caller{plural}");
             Row::pair(AREA, what, "op/s")
                 .against(peer)
-                .note("JSON of 200 bytes; ours with deadline, tracing and TCP_NODELAY")
+                .note("JSON of 200 bytes; ours with deadline and TCP_NODELAY")
                 .of(&figures)
         };
         let driver = || per_second(operations, || ours(runtime, &store, callers, operations));

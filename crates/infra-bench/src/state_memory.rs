@@ -1,21 +1,17 @@
 //! The memory driver beside a bare map: calls, bytes per key, and what expires.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use futures_util::FutureExt;
 use infra_state::layer::Layers;
 use infra_state::{MemoryDriver, MemoryOptions, StateDriver, StateStore, StoreOptions};
-use metrics::{
-    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
-    SharedString, Unit,
-};
 use tokio::runtime::Runtime;
 
 use crate::harness::{Effort, Goal, Row, per_second, turns};
 use crate::load::{in_tasks, must};
+use crate::recorder;
 use crate::state::{Position, key};
 
 const AREA: &str = "state";
@@ -24,8 +20,7 @@ type Map = DashMap<String, Vec<u8>>;
 
 /// Calls on two threads, then a million keys with times to live.
 pub(crate) fn run(runtime: &Runtime, effort: Effort) -> Vec<Row> {
-    // Fails where a recorder is there already, which is as good.
-    let _ = metrics::set_global_recorder(Counted);
+    recorder::install();
     let mut rows = calls(runtime, effort);
     rows.extend(expiry(runtime, effort));
     rows
@@ -242,53 +237,4 @@ fn longest_get(store: &StateStore, goes_on: impl Fn() -> bool) -> f64 {
         }
     }
     longest.as_secs_f64() * 1e3
-}
-
-// A recorder that costs what recorders cost.
-
-struct Counted;
-
-/// Counts by powers of two.
-#[derive(Default)]
-struct Buckets([AtomicU64; 32]);
-
-impl HistogramFn for Buckets {
-    fn record(&self, value: f64) {
-        let nanos = (value * 1e9) as u64;
-        let bucket = nanos.checked_ilog2().unwrap_or_default() as usize;
-        if let Some(bucket) = self.0.get(bucket) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-#[derive(Default)]
-struct Count(AtomicU64);
-
-impl CounterFn for Count {
-    fn increment(&self, value: u64) {
-        self.0.fetch_add(value, Ordering::Relaxed);
-    }
-
-    fn absolute(&self, value: u64) {
-        self.0.fetch_max(value, Ordering::Relaxed);
-    }
-}
-
-impl Recorder for Counted {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(Arc::new(Count::default()))
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(Arc::new(Buckets::default()))
-    }
 }

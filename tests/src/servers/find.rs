@@ -107,16 +107,20 @@ pub fn find_server_program() -> Option<PathBuf> {
 }
 
 /// The Valkey program: named by `INFRA_TEST_VALKEY_SERVER`, else `valkey-server` on `PATH`.
+pub fn find_valkey_program() -> Option<PathBuf> {
+    let given = std::env::var_os(VALKEY_VARIABLE).filter(|path| !path.is_empty());
+    match given {
+        Some(path) => Some(PathBuf::from(path)),
+        None => find_on_path("valkey-server".as_ref()),
+    }
+}
+
+/// [`find_valkey_program`], which must be there.
 ///
 /// # Panics
 /// When there is none; the message says how to get one.
 pub fn valkey_program() -> PathBuf {
-    let given = std::env::var_os(VALKEY_VARIABLE).filter(|path| !path.is_empty());
-    let found = match given {
-        Some(path) => Some(PathBuf::from(path)),
-        None => find_on_path("valkey-server".as_ref()),
-    };
-    found.unwrap_or_else(|| {
+    find_valkey_program().unwrap_or_else(|| {
         panic!(
             "this test needs valkey-server: run it by `cargo xtask test`, which finds or installs \
              one, or set {VALKEY_VARIABLE} to its path"

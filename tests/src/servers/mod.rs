@@ -30,8 +30,8 @@ pub use cluster::RedisCluster;
 use config::Kind;
 pub use config::{AppendSync, RedisConfig};
 pub use find::{
-    PROGRAM_VARIABLE, URL_VARIABLE, VALKEY_VARIABLE, find_server_program, free_port,
-    server_program, shared_redis_url, unique_name, valkey_program, version_at,
+    PROGRAM_VARIABLE, URL_VARIABLE, VALKEY_VARIABLE, find_server_program, find_valkey_program,
+    free_port, server_program, shared_redis_url, unique_name, valkey_program, version_at,
 };
 use find::{free_port_pair, programs_on_path};
 pub use sentinel::RedisSentinels;

@@ -2,7 +2,8 @@
 
 mod swap;
 
-use infra_state::StateStore;
+use infra_state::layer::Layers;
+use infra_state::{StateOptions, StateStore, create_state_store};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, IntoConnectionInfo};
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,12 @@ use tokio::runtime::Runtime;
 
 use crate::harness::{Effort, Goal, Row, per_second, turns};
 use crate::load::{in_tasks, must};
+use crate::recorder;
 
 const AREA: &str = "state";
 const KEYS: usize = 1_000;
+const NOTE: &str =
+    "JSON of 200 bytes; ours with deadline, layers for tracing and metrics, and TCP_NODELAY";
 
 /// About 200 bytes of JSON, as a bot would store it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,7 +56,9 @@ pub(crate) fn key(task: usize, operation: usize) -> String {
 }
 
 fn on_redis(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {
-    let store = must(runtime.block_on(StateStore::connect(url)));
+    recorder::install();
+    let store = must(runtime.block_on(observed(url)));
+    let without_layers = must(runtime.block_on(StateStore::connect(url)));
     let peers = [
         (
             "raw redis multiplexed, as it comes",
@@ -72,24 +78,31 @@ fn on_redis(runtime: &Runtime, effort: Effort, url: &str) -> Vec<Row> {
         (1024, 160_000, 2.5),
     ] {
         let operations = effort.operations(operations);
+        let plural = if callers == 1 { "" } else { "s" };
+        let what = format!("Redis get and set in turn, {callers} caller{plural}");
+        let row = || Row::pair(AREA, what.clone(), "op/s").note(NOTE);
+        let rate = |store| per_second(operations, || ours(runtime, store, callers, operations));
         for (name, peer) in &peers {
             let figures = turns(
                 effort,
-                || per_second(operations, || ours(runtime, &store, callers, operations)),
+                || rate(&store),
                 || per_second(operations, || bare(runtime, peer, callers, operations)),
             );
-            let plural = if callers == 1 { "" } else { "s" };
-            let what = format!("Redis get and set in turn, {callers} caller{plural}");
-            let row = Row::pair(AREA, what, "op/s")
-                .against(name)
-                .goal(Goal::AtLeast(goal))
-                .note("JSON of 200 bytes; ours with deadline, tracing and TCP_NODELAY");
+            let row = row().against(name).goal(Goal::AtLeast(goal));
             rows.push(row.of(&figures));
         }
+        let figures = turns(effort, || rate(&store), || rate(&without_layers));
+        rows.push(row().against("ours without the layers").of(&figures));
     }
     rows.extend(swap::share(runtime, effort, url, &store));
     rows.extend(swap::run(runtime, effort, url, &store, &peers[1].1));
     rows
+}
+
+/// The store as a service would run it: each call is counted and timed, and traced at DEBUG.
+async fn observed(url: &str) -> infra_state::Result<StateStore> {
+    let layers = Layers::new().tracing().metrics();
+    create_state_store("redis", StateOptions::new().url(url).layers(layers)).await
 }
 
 /// The client as somebody would use it who wants no answer cut off. It leaves Nagle's algorithm on

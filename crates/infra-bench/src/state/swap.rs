@@ -4,15 +4,17 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use infra_state::{StateStore, Version};
+use infra_tests::servers::{self, RedisConfig, RedisServer};
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 
-use super::{AREA, Position, key, ours, raw};
-use crate::harness::{Effort, Goal, Row, per_second, turns};
+use super::{AREA, Position, key, observed, ours, raw};
+use crate::harness::{Effort, Goal, Row, RowOfPair, per_second, turns};
 use crate::load::{in_tasks, must};
 
 const CALLERS: usize = 64;
 const OPERATIONS: usize = 40_000;
+const NOTE: &str = "JSON of 200 bytes, a key for each caller";
 const SCRIPT: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
                       redis.call('SET', KEYS[1], ARGV[2]) return 1 end return 0";
 
@@ -70,23 +72,49 @@ pub(super) fn run(
         || per_second(operations, || watches(runtime, &connections, operations)),
         || per_second(operations, || bare_sets(runtime, peer, operations)),
     );
-    let row = |what: &str| Row::pair(AREA, format!("{what}, {CALLERS} callers"), "op/s");
-    let note = "JSON of 200 bytes, a key for each caller";
-    vec![
+    let mut rows = vec![
         row("Redis compare-and-swap")
             .against("our plain set")
             .goal(Goal::AtLeast(0.7))
-            .note(note)
+            .note(NOTE)
             .of(&swap),
         row("bare EVALSHA that compares and sets")
             .against("bare SET")
-            .note(note)
+            .note(NOTE)
             .of(&script),
         row("bare WATCH, GET, MULTI, SET, EXEC on a connection each")
             .against("bare SET, one connection")
-            .note(note)
+            .note(NOTE)
             .of(&watched),
-    ]
+    ];
+    rows.extend(on_valkey(runtime, effort));
+    rows
+}
+
+fn row(what: &str) -> RowOfPair {
+    Row::pair(AREA, format!("{what}, {CALLERS} callers"), "op/s")
+}
+
+/// The same on a server that compares by itself: Redis 7 needs a script, whose Lua reads every
+/// byte of every value. Nothing where no Valkey is installed.
+fn on_valkey(runtime: &Runtime, effort: Effort) -> Option<Row> {
+    let Some(program) = servers::find_valkey_program() else {
+        println!("not measured: compare-and-swap on Valkey, which is not installed");
+        return None;
+    };
+    let server = must(RedisServer::try_start(RedisConfig::new().program(program)));
+    let version = must(servers::version_at(&server.url()));
+    let store = must(runtime.block_on(observed(&server.url())));
+    let last = versions(runtime, &store);
+    let operations = effort.operations(OPERATIONS);
+    let figures = turns(
+        effort,
+        || per_second(operations, || swaps(runtime, &store, &last, operations)),
+        || per_second(operations, || sets(runtime, &store, operations)),
+    );
+    let what = format!("{version} compare-and-swap (SET IFEQ)");
+    let row = row(&what).against("our plain set, same server");
+    Some(row.goal(Goal::AtLeast(0.7)).note(NOTE).of(&figures))
 }
 
 fn versions(runtime: &Runtime, store: &StateStore) -> Last<Option<Version>> {
