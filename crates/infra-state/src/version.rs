@@ -26,6 +26,14 @@ impl Version {
         }
     }
 
+    /// The version of the same key after a write of ours.
+    pub(crate) fn followed_by(&self, token: VersionToken) -> Self {
+        Version {
+            key: self.key,
+            token,
+        }
+    }
+
     /// True for the version of a key that held nothing.
     pub fn is_absent(&self) -> bool {
         self.token == VersionToken::Absent

@@ -1,5 +1,7 @@
 //! Items of many callers that one call of a script takes together.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use crate::encode;
 
 /// The most items of one call: while a script runs the server does nothing else.
@@ -9,9 +11,13 @@ const MAX_BYTES: usize = 64 * 1024;
 /// At least the bytes of a call beside those of its items.
 const FRAME: usize = 128;
 
-/// A script that takes any number of items, a key and the same number of arguments each, and
-/// answers with a list of one answer for each item. It must not fail as a whole once it has
-/// written something.
+/// The last argument of a call in which a key comes more than once.
+const TWICE: &[u8] = b"twice";
+
+/// A script that takes any number of items, a key and the same number of arguments each, and then
+/// `twice` where it is possible that a key comes more than once. It answers with a list of one
+/// answer for each item, or with a number that is the answer for all of them. It must not fail as
+/// a whole once it has written something.
 #[derive(Debug)]
 pub struct ItemScript {
     text: &'static str,
@@ -50,6 +56,9 @@ pub(super) struct Group {
     keys: Vec<u8>,
     arguments: Vec<u8>,
     items: Vec<Item>,
+    /// What the keys hash to: the client finds a repeated one for less than the server.
+    marks: Vec<u64>,
+    twice: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +87,9 @@ impl Group {
     pub(super) fn add(&mut self, script: &'static ItemScript, item: &[&[u8]], place: usize) {
         self.script = Some(script);
         if let Some((key, arguments)) = item.split_first() {
+            let mark = mark(key);
+            self.twice |= self.marks.contains(&mark);
+            self.marks.push(mark);
             encode::write_part(&mut self.keys, key);
             for argument in arguments {
                 encode::write_part(&mut self.arguments, argument);
@@ -123,6 +135,8 @@ impl Group {
         self.keys.clear();
         self.arguments.clear();
         self.items.clear();
+        self.marks.clear();
+        self.twice = false;
     }
 
     /// Appends the call, and returns whose answers it brings, in their order. The group is empty
@@ -130,17 +144,26 @@ impl Group {
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Box<[usize]> {
         let wanted = || self.items.iter().filter(|item| item.wanted);
         let parts: usize = wanted().map(|item| item.parts).sum();
-        encode::write_count(out, parts + 3);
+        encode::write_count(out, parts + 3 + usize::from(self.twice));
         if let Some(script) = self.script {
             script.write_start(out, wanted().count());
         }
         out.reserve(self.size());
         write_wanted(out, &self.keys, &self.items, |item| item.keys_end);
         write_wanted(out, &self.arguments, &self.items, |item| item.arguments_end);
+        if self.twice {
+            encode::write_part(out, TWICE);
+        }
         let each = wanted().map(|item| item.place).collect();
         self.clear();
         each
     }
+}
+
+fn mark(key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn write_wanted(out: &mut Vec<u8>, bytes: &[u8], items: &[Item], end: impl Fn(&Item) -> usize) {

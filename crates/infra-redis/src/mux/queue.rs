@@ -395,12 +395,13 @@ impl Waits {
     }
 }
 
-/// What each of `count` callers is told: its element of the list, or the error of the whole. An
-/// answer of another form is nobody's, and each is told nothing.
+/// What each of `count` callers is told: its element of the list, the number that all have in
+/// common, or the error of the whole. An answer of another form is nobody's, and each is told
+/// nothing.
 fn shares(answer: Value, count: usize) -> Box<dyn Iterator<Item = Value>> {
     match answer {
         Value::Array(answers) if answers.len() == count => Box::new(answers.into_iter()),
-        Value::Error(line) => Box::new(std::iter::repeat(Value::Error(line))),
+        common @ (Value::Int(_) | Value::Error(_)) => Box::new(std::iter::repeat(common)),
         _ => Box::new(std::iter::empty()),
     }
 }

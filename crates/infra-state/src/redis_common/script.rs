@@ -25,7 +25,7 @@ pub(crate) const SWAP_SHA1: &str = "e5fbde4577a8663dbe09c8e8225a422b22f55075";
 #[cfg(feature = "redis")]
 pub(crate) static SWAPS: ItemScript = ItemScript::new(
     include_str!("swaps.lua"),
-    "bb1ea066e44cf54f5d8e4f7c2c1a56e9c2ea423b",
+    "e81505557294e0b2f3a9979e9a666bb6c6a27234",
 );
 /// The most keys of one transaction: while the script runs the server does nothing else.
 pub(crate) const MAX_STEPS: usize = 1000;

@@ -1,5 +1,6 @@
 -- Compare-and-swap of several keys, each by itself: for each key the expected bytes, the new ones,
--- and the expiry (keep, clear, or in ms). Answers for each 0, 1 when the key does not hold what is
+-- and the expiry (keep, clear, or in ms); then `twice` where a key comes more than once. Answers 0
+-- when all were swapped; else with a list: for each 0, 1 when the key does not hold what is
 -- expected, or its error. Several are read at once, and written at once where they get no expiry;
 -- one after the other where a key comes twice, or where the server refuses that.
 local keys, arguments, call = KEYS, ARGV, redis.pcall
@@ -15,24 +16,12 @@ local function put(i, expiry)
   end
   return done.err and done or 0
 end
-if count == 1 then
-  local found = call('GET', keys[1])
-  if found ~= arguments[1] then
-    return { type(found) == 'table' and found or 1 }
-  end
-  return { put(1, arguments[3]) }
-end
-local held, seen, twice = nil, {}, false
-for i = 1, count do
-  local key = keys[i]
-  twice = twice or seen[key]
-  seen[key] = true
-end
-if not twice then
+local held
+if count > 1 and arguments[count * 3 + 1] ~= 'twice' then
   held = call('MGET', unpack(keys))
   if held.err then held = nil end
 end
-local answers, later, texts, n = {}, {}, {}, 0
+local answers, texts, n = {}, {}, 0
 for i = 1, count do
   local key, at = keys[i], i * 3
   -- What MGET leaves out may be no text; GET says so.
@@ -40,18 +29,16 @@ for i = 1, count do
   if found ~= arguments[at - 2] then
     answers[i] = type(found) == 'table' and found or 1
   elseif held and arguments[at] == 'clear' then
-    n = n + 1
-    later[n] = i
-    texts[n * 2 - 1] = key
-    texts[n * 2] = arguments[at - 1]
-    answers[i] = 0
+    n = n + 2
+    texts[n - 1] = key
+    texts[n] = arguments[at - 1]
   else
     answers[i] = put(i, arguments[at])
   end
 end
-if n > 0 and call('MSET', unpack(texts)).err then
-  for _, i in ipairs(later) do
-    answers[i] = put(i, 'clear')
-  end
+local refused = n > 0 and call('MSET', unpack(texts)).err
+if n == count * 2 and not refused then return 0 end
+for i = 1, count do
+  answers[i] = answers[i] or (refused and put(i, 'clear') or 0)
 end
 return answers

@@ -197,6 +197,6 @@ impl StateStore {
             .run(operation, Some(key), Effect::Write, limit, call)
             .await?;
         let token = tokens.into_iter().next().unwrap_or(VersionToken::Absent);
-        Ok(Version::new(&backend_key, token))
+        Ok(version.followed_by(token))
     }
 }

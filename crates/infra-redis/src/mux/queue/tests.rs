@@ -149,8 +149,32 @@ async fn items_go_out_as_one_call_and_each_caller_gets_its_own_answer() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_whole_call_is_everybodys_and_a_list_of_another_length_nobodys() {
+async fn a_script_is_told_of_a_repeated_key() {
+    let mut queue = Queue::default();
+    for key in [b"k1", b"k2", b"k1"] {
+        item(&mut queue, key);
+    }
+    let (call, requests) = taken(&mut queue);
+    assert!(
+        call.starts_with("*10\r\n") && call.ends_with("$1\r\na\r\n$5\r\ntwice\r\n"),
+        "{call:?}"
+    );
+    assert_eq!(requests, 3);
+    // Not of one that was in an earlier call.
+    for key in [b"k1", b"k2"] {
+        item(&mut queue, key);
+    }
+    let (call, _) = taken(&mut queue);
+    assert!(
+        call.starts_with("*7\r\n") && !call.contains("twice"),
+        "{call:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_of_the_whole_call_is_everybodys_and_a_list_of_another_length_nobodys() {
     for (answer, told) in [
+        (Value::Int(0), Value::Int(0)),
         (
             Value::Error("BUSY".to_owned()),
             Value::Error("BUSY".to_owned()),
@@ -199,8 +223,8 @@ async fn an_item_whose_caller_gave_up_is_never_sent() {
 async fn a_call_has_a_bounded_number_of_items_of_one_script() {
     static OTHER: ItemScript = ItemScript::new("return {1}", "0ther");
     let mut queue = Queue::default();
-    for _ in 0..100 {
-        item(&mut queue, b"k");
+    for number in 0..100 {
+        item(&mut queue, format!("k{number}").as_bytes());
     }
     queue.push_item(&OTHER, &[b"k"], caller());
     let (calls, requests) = taken(&mut queue);
