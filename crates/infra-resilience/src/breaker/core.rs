@@ -313,7 +313,9 @@ impl BreakerCore {
         let quick = verdict == Verdict::Success
             && word.quick_success()
             && word.generation() == ticket.generation
-            && self.published.streak.load(Ordering::Acquire) == 0;
+            && self.published.streak.load(Ordering::Acquire) == 0
+            // A trip empties the streak: it must be the one of this word.
+            && self.load() == word;
         if quick {
             self.totals.quick_successes.add_one();
         }
@@ -327,18 +329,19 @@ impl BreakerCore {
     fn publish(&self, machine: &Machine) {
         // Written only where something changed: each write takes the line from all readers.
         let published = &self.published;
-        let streak = machine.streak();
-        if published.streak.load(Ordering::Relaxed) != streak {
-            published.streak.store(streak, Ordering::Release);
-        }
         let until = machine.open_until().as_nanos();
         if published.open_until.load(Ordering::Relaxed) != until {
             published.open_until.store(until, Ordering::Relaxed);
         }
-        // Last, so that whoever sees the new word sees what belongs to it.
+        // After it, so that whoever sees the new word sees the end of its wait.
         let word = machine.word().0;
         if published.word.load(Ordering::Relaxed) != word {
             published.word.store(word, Ordering::Release);
+        }
+        // Last, so that whoever sees that a new word has emptied the streak sees that word.
+        let streak = machine.streak();
+        if published.streak.load(Ordering::Relaxed) != streak {
+            published.streak.store(streak, Ordering::Release);
         }
     }
 

@@ -103,6 +103,30 @@ fn b14_a_success_after_a_failure_of_another_thread_starts_the_count_anew() {
 }
 
 #[test]
+fn b14_a_success_beside_a_trip_counts_for_its_own_life_or_is_late() {
+    loom::model(|| {
+        let builder = CircuitBreaker::builder("b").consecutive_failures(2);
+        let breaker = builder.clock(ManualClock::new().shared()).build().unwrap();
+        breaker.try_acquire().unwrap().failure();
+        let (failure, success) = (
+            breaker.try_acquire().unwrap(),
+            breaker.try_acquire().unwrap(),
+        );
+        let thread = thread::spawn(move || failure.failure());
+        either_may_go_on(&breaker);
+        success.success();
+        thread.join().unwrap();
+        let snapshot = breaker.snapshot();
+        let counts = (snapshot.counts.successes, snapshot.counts.late_results);
+        let legal = match snapshot.state {
+            State::Open => (0, 1),
+            _ => (1, 0),
+        };
+        assert_eq!(counts, legal, "{:?}", snapshot.state);
+    });
+}
+
+#[test]
 fn b14_a_success_of_an_earlier_life_is_late_while_a_probe_closes() {
     loom::model(|| {
         let clock = ManualClock::new();
