@@ -1,7 +1,5 @@
 //! How a concurrency limit follows what calls experience, as a state machine without I/O.
 
-use std::time::Duration;
-
 use infra_core::MonoTime;
 
 use crate::config_error::{self as check, ConfigError};
@@ -19,8 +17,12 @@ pub enum Algorithm {
         /// Above 0 and below 1; 0.9 is gentle, 0.5 is what TCP does.
         backoff: f64,
     },
-    /// Compares each latency with its long-term average: calls that take longer than `tolerance`
-    /// times that are queueing somewhere, and the limit shrinks before anything fails.
+    /// Compares latency with what it is while nobody queues: calls that take longer than
+    /// `tolerance` times that are queueing somewhere, and the limit shrinks before anything fails;
+    /// else it grows by its square root. It moves once per round of 25 to 500 calls, by their mean, so
+    /// that a few late answers say nothing. While calls seem to queue, every 20 rounds the limit is
+    /// halved for one, to see how long calls take without a queue, as Envoy's adaptive concurrency
+    /// filter does: calls beyond it wait or are refused meanwhile.
     Gradient {
         /// 1 or more; 1.5 lets latency grow by half before the limit shrinks.
         tolerance: f64,
@@ -53,12 +55,17 @@ pub struct Sample {
     pub overloaded: bool,
 }
 
-/// Calls over which the long-term latency is averaged.
-const LONG_TERM: f64 = 600.0;
-/// How much one sample moves a limit by gradient.
-const SMOOTHING: f64 = 0.2;
-/// How many calls may queue at the other side without its latency being noticed.
-const HEADROOM: f64 = 4.0;
+/// A limit by gradient moves when as many calls as the limit, but at least and at most so many, have
+/// begun and ended since it last moved.
+const ROUND: (f64, f64) = (25.0, 500.0);
+
+/// After so many rounds the latency without a queue is looked at again, where calls seem to queue.
+const ROUNDS_BEFORE_PROBE: u32 = 20;
+
+/// After so many it is looked at while it is not confirmed, whatever calls seem to do: the limit to
+/// begin with may be far too high.
+const ROUNDS_BEFORE_FIRST_PROBE: u32 = 3;
+
 /// What an overloaded call does to a limit by gradient.
 const GRADIENT_BACKOFF: f64 = 0.9;
 
@@ -71,7 +78,25 @@ pub struct AdaptiveLimit {
     limit: f64,
     /// Calls that began before the last decrease say nothing about the limit of today.
     decreased_at: Option<MonoTime>,
-    average: LongTerm,
+    /// The latency in seconds while nobody queues, as far as it is known.
+    baseline: Option<f64>,
+    round: Round,
+    /// How many rounds are left before the next look at the baseline.
+    rounds_left: u32,
+    /// The limit is halved, to look at the baseline.
+    probing: bool,
+    /// That has been done, and no round since was much quicker.
+    confirmed: bool,
+}
+
+/// The calls since a limit by gradient last moved.
+#[derive(Debug, Default)]
+struct Round {
+    began: Option<MonoTime>,
+    seconds: f64,
+    calls: f64,
+    /// Of those, the calls that ended while the limit was used.
+    busy: f64,
 }
 
 impl AdaptiveLimit {
@@ -101,13 +126,22 @@ impl AdaptiveLimit {
             max: f64::from(max),
             limit: f64::from(initial),
             decreased_at: None,
-            average: LongTerm::default(),
+            baseline: None,
+            round: Round::default(),
+            rounds_left: ROUNDS_BEFORE_FIRST_PROBE,
+            probing: false,
+            confirmed: false,
         })
     }
 
     /// The limit of today, in whole calls.
     pub fn limit(&self) -> u32 {
-        self.limit as u32
+        let limit = if self.probing {
+            (self.limit / 2.0).max(self.min)
+        } else {
+            self.limit
+        };
+        limit as u32
     }
 
     /// Takes note of a call that ended, and returns the limit from here on.
@@ -129,6 +163,7 @@ impl AdaptiveLimit {
             return self.limit;
         }
         self.decreased_at = Some(sample.ended);
+        self.round = Round::since(sample.ended);
         self.limit * backoff
     }
 
@@ -140,42 +175,88 @@ impl AdaptiveLimit {
     }
 
     fn by_gradient(&mut self, tolerance: f64, sample: Sample) -> f64 {
-        let short = sample
-            .ended
-            .since(sample.started)
-            .max(Duration::from_nanos(1));
-        let short = short.as_secs_f64();
-        let long = self.average.with(short);
-        if self.is_hardly_used(sample) {
+        // Those that began under the limit before say nothing about this one.
+        if self
+            .round
+            .began
+            .is_some_and(|began| sample.started <= began)
+        {
             return self.limit;
         }
-        let gradient = (tolerance * long / short).clamp(0.5, 1.0);
-        let wanted = self.limit * gradient + HEADROOM;
-        self.limit * (1.0 - SMOOTHING) + wanted * SMOOTHING
+        let busy = !self.is_hardly_used(sample);
+        self.round.add(sample, busy);
+        let (least, most) = ROUND;
+        if self.round.calls < f64::from(self.limit()).clamp(least, most) {
+            return self.limit;
+        }
+        let round = std::mem::replace(&mut self.round, Round::since(sample.ended));
+        let (latency, was_busy) = (round.latency(), round.was_busy());
+        let Some(mut baseline) = self.baseline.filter(|_| was_busy && !self.probing) else {
+            // Nobody queued, or nothing better is known.
+            self.learn(latency);
+            return self.limit;
+        };
+        if latency < baseline {
+            // To queue makes no call quicker. Slowly, because a round may be quick by chance; and
+            // calls may queue even so.
+            self.confirmed &= latency > baseline * 0.75;
+            baseline += (latency - baseline) * 0.1;
+            self.baseline = Some(baseline);
+        }
+        self.rounds_left = self.rounds_left.saturating_sub(1);
+        let queueing = latency > baseline * f64::midpoint(1.0, tolerance);
+        self.probing = self.rounds_left == 0 && (queueing || !self.confirmed);
+        let gradient = (tolerance * baseline / latency).clamp(0.5, 1.0);
+        self.limit * gradient + self.limit.sqrt()
+    }
+
+    /// Takes note of a latency that was looked at without a queue. A shorter one than before is
+    /// believed at once, of a longer one half: it may be chance.
+    fn learn(&mut self, latency: f64) {
+        let known = self.baseline.unwrap_or(latency);
+        self.baseline = Some(if known < latency {
+            f64::midpoint(known, latency)
+        } else {
+            latency
+        });
+        if std::mem::take(&mut self.probing) {
+            // Where half of the limit was a queue still, a quarter may be none.
+            self.confirmed = latency > known * 0.75;
+            self.rounds_left = if self.confirmed {
+                ROUNDS_BEFORE_PROBE
+            } else {
+                ROUNDS_BEFORE_FIRST_PROBE
+            };
+        }
     }
 
     /// A limit that nobody comes near must not grow: nothing says that the other side can take it.
     fn is_hardly_used(&self, sample: Sample) -> bool {
-        f64::from(sample.in_flight) * 2.0 < self.limit
+        f64::from(sample.in_flight) * 2.0 < f64::from(self.limit())
     }
 }
 
-/// An exponential average of latencies that starts as a plain one.
-#[derive(Debug, Default)]
-struct LongTerm {
-    seconds: f64,
-    samples: f64,
-}
-
-impl LongTerm {
-    fn with(&mut self, sample: f64) -> f64 {
-        self.samples = (self.samples + 1.0).min(LONG_TERM);
-        self.seconds += (sample - self.seconds) / self.samples;
-        // After an outage the average is far above what is normal: it must come down faster.
-        if self.seconds > 2.0 * sample {
-            self.seconds *= 0.95;
+impl Round {
+    fn since(began: MonoTime) -> Self {
+        Round {
+            began: Some(began),
+            ..Round::default()
         }
-        self.seconds
+    }
+
+    fn add(&mut self, sample: Sample, busy: bool) {
+        self.seconds += sample.ended.since(sample.started).as_secs_f64();
+        self.calls += 1.0;
+        self.busy += f64::from(u8::from(busy));
+    }
+
+    /// The mean, of a nanosecond at least.
+    fn latency(&self) -> f64 {
+        (self.seconds / self.calls).max(1e-9)
+    }
+
+    fn was_busy(&self) -> bool {
+        self.busy * 2.0 > self.calls
     }
 }
 
@@ -258,14 +339,6 @@ mod tests {
     }
 
     #[test]
-    fn the_average_is_a_plain_one_at_first_and_falls_faster_from_far_above() {
-        let mut average = LongTerm::default();
-        assert_eq!(average.with(3.0), 3.0);
-        assert_eq!(average.with(1.0), 2.0, "twice the sample is not far above");
-        assert_eq!(average.with(0.5), 1.5 * 0.95);
-    }
-
-    #[test]
     fn a_limit_that_nobody_comes_near_does_not_grow() {
         let mut limit = aimd();
         for call in 0..1_000 {
@@ -274,31 +347,78 @@ mod tests {
         assert_eq!(limit.limit(), 10);
     }
 
+    /// The limits on the way of calls of that latency, one of which begins each millisecond.
+    fn limits(limit: &mut AdaptiveLimit, calls: std::ops::Range<u64>, took: u64) -> Vec<u32> {
+        let observed = calls.map(|call| limit.observe(sample(call, took, limit.limit())));
+        observed.collect()
+    }
+
     #[test]
     fn gradient_grows_while_latency_is_steady_and_shrinks_when_it_rises() {
         let mut limit = gradient();
-        for call in 0..200 {
-            limit.observe(sample(call, 10, limit.limit()));
-        }
-        let steady = limit.limit();
-        assert_eq!(steady, 100, "the upper bound");
-        for call in 200..230 {
-            limit.observe(sample(call, 100, limit.limit()));
-        }
-        assert!(limit.limit() < steady / 2, "{}", limit.limit());
-        assert!(limit.limit() >= 2);
+        let steady = limits(&mut limit, 0..3_000, 10);
+        assert_eq!(steady.iter().max(), Some(&100), "the upper bound");
+        let rising = limits(&mut limit, 3_000..4_000, 100);
+        let least = *rising.iter().min().unwrap();
+        assert!((2..50).contains(&least), "{least}");
+    }
+
+    #[test]
+    fn gradient_halves_the_limit_for_a_round_to_look_at_the_latency_without_a_queue() {
+        let mut limit = gradient();
+        // How often the limit was halved at its upper bound, and for how many calls.
+        let mut halved = |calls: std::ops::Range<u64>, took| {
+            let all = limits(&mut limit, calls, took);
+            let begun = all.windows(2).filter(|pair| *pair == [100, 50]).count();
+            (begun, all.iter().filter(|limit| **limit == 50).count())
+        };
+        // The early look was at a lower limit.
+        assert_eq!(halved(0..10_000, 10), (0, 0), "nobody queues");
+        assert_eq!(halved(10_000..20_000, 13), (1, 50 + 13));
+    }
+
+    #[test]
+    fn gradient_looks_at_the_latency_early_for_the_first_time() {
+        let mut limit = gradient();
+        let all = limits(&mut limit, 0..200, 10);
+        let halvings = all.windows(2).filter(|pair| pair[1] < pair[0]);
+        assert_eq!(halvings.count(), 1);
+    }
+
+    #[test]
+    fn a_limit_at_its_lower_bound_is_not_halved() {
+        let algorithm = Algorithm::Gradient { tolerance: 1.5 };
+        let mut limit = AdaptiveLimit::new(algorithm, 5, (4, 6)).unwrap();
+        let all = limits(&mut limit, 0..10_000, 10);
+        assert_eq!(all.iter().min(), Some(&4));
     }
 
     #[test]
     fn gradient_finds_its_way_back_when_latency_does() {
         let mut limit = gradient();
-        for call in 0..100 {
-            limit.observe(sample(call, 500, limit.limit()));
+        limits(&mut limit, 0..3_000, 500);
+        let back = limits(&mut limit, 3_000..9_000, 10);
+        assert_eq!(back.iter().max(), Some(&100));
+    }
+
+    #[test]
+    fn a_baseline_follows_quicker_calls_although_the_limit_is_used() {
+        let mut limit = gradient();
+        limits(&mut limit, 0..3_000, 40);
+        let known = limit.baseline.unwrap();
+        assert!(known > 0.039, "{known}");
+        limits(&mut limit, 3_000..13_000, 10);
+        let known = limit.baseline.unwrap();
+        assert!(known < 0.011, "{known}");
+    }
+
+    #[test]
+    fn a_baseline_falls_at_once_and_rises_by_half() {
+        let mut limit = gradient();
+        for (latency, baseline) in [(3.0, 3.0), (1.0, 1.0), (2.0, 1.5)] {
+            limit.learn(latency);
+            assert_eq!(limit.baseline, Some(baseline));
         }
-        for call in 100..400 {
-            limit.observe(sample(call, 10, limit.limit()));
-        }
-        assert_eq!(limit.limit(), 100);
     }
 
     proptest! {

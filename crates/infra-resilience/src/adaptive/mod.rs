@@ -7,6 +7,8 @@
 
 mod builder;
 mod limit;
+#[cfg(test)]
+mod simulation;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
