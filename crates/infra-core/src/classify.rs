@@ -68,6 +68,12 @@ pub trait Classify {
         None
     }
 
+    /// True where the other side works, and refuses because it was asked too often (HTTP 429):
+    /// such an answer is a reason to ask less, and none to hold the other side for broken.
+    fn is_throttled(&self) -> bool {
+        false
+    }
+
     /// True for [`Class::Transient`].
     fn is_transient(&self) -> bool {
         self.class() == Class::Transient
@@ -86,6 +92,7 @@ macro_rules! classify_through_pointer {
             fn class(&self) -> Class { (**self).class() }
             fn outcome(&self) -> Outcome { (**self).outcome() }
             fn retry_after(&self) -> Option<Duration> { (**self).retry_after() }
+            fn is_throttled(&self) -> bool { (**self).is_throttled() }
         }
     )*};
 }
@@ -132,6 +139,24 @@ mod tests {
         assert!(refused.is_safe_to_repeat());
         assert!(reset.is_transient() && !reset.is_safe_to_repeat());
         assert_eq!(reset.outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn throttling_is_said_by_the_error_alone_and_reaches_through_pointers() {
+        struct Busy;
+        impl Classify for Busy {
+            fn class(&self) -> Class {
+                Class::Transient
+            }
+            fn is_throttled(&self) -> bool {
+                true
+            }
+        }
+        let errors: [Box<dyn Classify>; 2] = [
+            Box::new(Busy),
+            Box::new(io::Error::from(io::ErrorKind::WouldBlock)),
+        ];
+        assert_eq!(errors.map(|error| error.is_throttled()), [true, false]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use infra_core::MonoTime;
+use infra_core::{MonoTime, Outcome};
 
 use crate::config_error::{self as check, ConfigError};
 
@@ -22,8 +22,8 @@ const BUCKETS: u64 = 10;
 ///   last seconds. The usual choice.
 /// - [`in_flight`](RetryBudget::in_flight): repetitions in flight are a share of all calls in
 ///   flight.
-/// - [`tokens`](RetryBudget::tokens): a bucket that repetitions empty by the cost of their error
-///   and successes fill.
+/// - [`tokens`](RetryBudget::tokens): a bucket that repetitions empty by the cost of the error
+///   before them ([`unknown_cost`](RetryBudget::unknown_cost)) and successes fill.
 ///
 /// ```
 /// use std::time::Duration;
@@ -76,6 +76,8 @@ struct Tokens {
     left: u32,
     capacity: u32,
     cost: u32,
+    /// After an attempt of unknown outcome.
+    unknown_cost: u32,
     refund: u32,
 }
 
@@ -131,8 +133,41 @@ impl RetryBudget {
             left: capacity,
             capacity,
             cost,
+            unknown_cost: cost,
             refund,
         })))
+    }
+
+    /// What a repetition takes from a budget of [`tokens`](Self::tokens) when the attempt before it
+    /// had an unknown outcome, such as a timeout: that kept the other side busy for longer than a
+    /// refusal did. The same `cost` unless set. (The SDKs of AWS take 10 after a timeout, and 5
+    /// otherwise, of 500.)
+    ///
+    /// ```
+    /// use infra_resilience::RetryBudget;
+    ///
+    /// # fn main() -> Result<(), infra_resilience::ConfigError> {
+    /// let budget = RetryBudget::tokens(500, 5, 1)?.unknown_cost(10)?;
+    /// # let _ = budget; Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a cost of zero, for one above the capacity, and for a budget of another
+    /// kind.
+    pub fn unknown_cost(self, cost: u32) -> Result<Self, ConfigError> {
+        check::count("unknown_cost", cost, u32::MAX)?;
+        match &mut *self.lock() {
+            Kind::Tokens(tokens) if cost <= tokens.capacity => tokens.unknown_cost = cost,
+            Kind::Tokens(tokens) => {
+                let message = format!("is {cost}, more than `capacity` ({})", tokens.capacity);
+                return Err(ConfigError::new("unknown_cost", message));
+            }
+            _ => {
+                let message = format!("is {cost}, but this budget does not count tokens");
+                return Err(ConfigError::new("unknown_cost", message));
+            }
+        }
+        Ok(self)
     }
 
     /// Notes the first attempt of a call. The call is in flight until the guard is dropped.
@@ -203,9 +238,15 @@ pub struct BudgetedCall {
 impl BudgetedCall {
     /// Asks for one repetition of the call; check and take are one step.
     pub fn try_repeat(&mut self, now: MonoTime) -> bool {
+        self.try_repeat_after(Outcome::NotApplied, now)
+    }
+
+    /// Like [`try_repeat`](Self::try_repeat) after an attempt of that outcome, on which the cost may
+    /// depend.
+    pub fn try_repeat_after(&mut self, outcome: Outcome, now: MonoTime) -> bool {
         let granted = match &mut *self.budget.lock() {
             Kind::Windowed(windowed) => windowed.withdraw(now),
-            Kind::Tokens(tokens) => tokens.withdraw(),
+            Kind::Tokens(tokens) => tokens.withdraw(outcome),
             Kind::InFlight(in_flight) => {
                 let granted = in_flight.available() > 0;
                 in_flight.repetitions += u32::from(granted);
@@ -319,12 +360,14 @@ impl InFlight {
 }
 
 impl Tokens {
-    fn withdraw(&mut self) -> bool {
-        let granted = self.left >= self.cost;
-        if granted {
-            self.left -= self.cost;
-        }
-        granted
+    fn withdraw(&mut self, outcome: Outcome) -> bool {
+        let cost = match outcome {
+            Outcome::Unknown => self.unknown_cost,
+            _ => self.cost,
+        };
+        let left = self.left.checked_sub(cost);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
     }
 }
 
@@ -444,6 +487,37 @@ mod tests {
             assert_eq!(budget.available(at(0)), u32::from(refunds == 5));
         }
         assert!(RetryBudget::tokens(5, 5, 1).is_ok());
+    }
+
+    #[test]
+    fn a_repetition_after_an_unknown_outcome_takes_its_own_cost() {
+        let budget = RetryBudget::tokens(20, 5, 1).unwrap();
+        let budget = budget.unknown_cost(10).unwrap();
+        let mut call = budget.begin(at(0));
+        assert!(call.try_repeat_after(Outcome::Unknown, at(0)));
+        assert_eq!(budget.available(at(0)), 2);
+        assert!(call.try_repeat_after(Outcome::NotApplied, at(0)));
+        assert!(!call.try_repeat_after(Outcome::Unknown, at(0)));
+        assert!(call.try_repeat(at(0)), "nothing was taken in vain");
+        let refused =
+            |budget: RetryBudget, cost| budget.unknown_cost(cost).unwrap_err().to_string();
+        let errors = [
+            (refused(budget.clone(), 0), "is 0"),
+            (refused(budget, 21), "is 21, more than `capacity` (20)"),
+            (
+                refused(RetryBudget::in_flight(0.2, 1).unwrap(), 7),
+                "is 7, but",
+            ),
+        ];
+        for (message, expected) in errors {
+            assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+        }
+        assert!(
+            RetryBudget::tokens(5, 5, 1)
+                .unwrap()
+                .unknown_cost(5)
+                .is_ok()
+        );
     }
 
     #[test]

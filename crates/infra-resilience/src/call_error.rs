@@ -209,6 +209,10 @@ impl<E: Classify> Classify for CallError<E> {
             _ => None,
         }
     }
+    /// What the other side said; a rejection on this side is none.
+    fn is_throttled(&self) -> bool {
+        matches!(self, CallError::Inner(error) if error.is_throttled())
+    }
 }
 
 impl<E> From<Rejection> for CallError<E> {

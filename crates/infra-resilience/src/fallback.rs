@@ -75,4 +75,7 @@ impl<E: Classify, F> Classify for FallbackError<E, F> {
     fn retry_after(&self) -> Option<std::time::Duration> {
         self.primary.retry_after()
     }
+    fn is_throttled(&self) -> bool {
+        self.primary.is_throttled()
+    }
 }

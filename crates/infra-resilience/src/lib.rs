@@ -244,7 +244,8 @@
 //!
 //! ## Several of these
 //! [`Pipeline`] puts them around a call in the order that works, checks that they fit, and has one
-//! flat error. [`Pipeline::standard`] and [`Pipeline::exchange_api`] are ready to use.
+//! flat error. [`Pipeline::standard`] and [`Pipeline::exchange_api`] are ready to use; what one call
+//! weighs, how much it matters and whether it may be repeated is said by [`CallOptions`].
 //! ```
 //! use std::time::Duration;
 //! use infra_resilience::{Pipeline, Quota, ResilienceSettings};
@@ -272,7 +273,10 @@
 //! outcome is known to be *not applied* may be repeated. A timeout, a cut connection or a dropped
 //! call is *unknown*: the order may have reached the exchange. It is repeated only where you say
 //! [`idempotent`](RetryBuilder::idempotent). A permanent error is neither repeated nor counted by
-//! a breaker: the other side worked well enough to refuse. Errors that know no `Classify` go
+//! a breaker: the other side worked well enough to refuse. Nor is one that says that it
+//! [throttles](Classify::is_throttled) us; it fails a probe, and closes a pipeline's rate limiter.
+//! Where one of several attempts is unknown, so is the whole call, and a pipeline reports that
+//! attempt's error and not a later refusal. Errors that know no `Classify` go
 //! through [`Retry::run_if`] and [`CircuitBreaker::call_if`].
 //!
 //! # What the breaker promises
@@ -391,7 +395,7 @@ pub use limit::{
     Quota, RateLimiter, RateLimiterBuilder, RateLimiterRegistry, RateLimiterRegistryBuilder,
     Reservation,
 };
-pub use pipeline::{Pipeline, PipelineBuilder, PipelineRegistry, ResilienceSettings};
+pub use pipeline::{CallOptions, Pipeline, PipelineBuilder, PipelineRegistry, ResilienceSettings};
 pub use priority::Priority;
 pub use retry::{Retry, RetryAttempt, RetryBuilder, RetryError};
 pub use throttle::{Throttle, ThrottleBuilder};

@@ -186,6 +186,44 @@ async fn one_unknown_attempt_makes_the_whole_run_unknown() {
 }
 
 #[tokio::test]
+async fn r11_the_error_of_an_attempt_that_may_have_taken_effect_is_not_lost() {
+    let (down, lost) = (Fault::Down, Fault::Lost);
+    let cases = [
+        ([lost, down, down], Some(lost)),
+        ([down, lost, down], Some(lost)),
+        ([lost, lost, down], Some(lost)),
+        ([lost, down, lost], None),
+        ([down, down, lost], None),
+        ([down, down, down], None),
+    ];
+    for (errors, expected) in cases {
+        let builder = fixed(1).max_attempts(3).idempotent(true);
+        let (end, _) = run(builder, Duration::ZERO, &errors.map(Err)).await;
+        let error = end.unwrap_err();
+        assert_eq!(error.last_error(), Some(&errors[2]));
+        assert_eq!(error.lost_error(), expected.as_ref(), "{errors:?}");
+    }
+}
+
+#[tokio::test]
+async fn r07_an_unknown_outcome_costs_the_budget_what_was_said() {
+    for (fault, left) in [(Fault::Lost, 10), (Fault::Down, 14)] {
+        let budget = RetryBudget::tokens(20, 3, 0).unwrap();
+        let budget = budget.unknown_cost(5).unwrap();
+        let builder = fixed(1).max_attempts(3).idempotent(true);
+        let (end, _) = run(
+            builder.budget(budget.clone()),
+            Duration::ZERO,
+            &[Err(fault)],
+        )
+        .await;
+        assert_eq!(end.unwrap_err().attempts(), 3);
+        let available = budget.available(ManualClock::new().now());
+        assert_eq!(available, left / 3, "{fault}");
+    }
+}
+
+#[tokio::test]
 async fn r12_before_sleep_sees_attempt_error_and_delay() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = seen.clone();

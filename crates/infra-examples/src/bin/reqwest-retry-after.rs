@@ -30,12 +30,12 @@ async fn main() -> Outcome {
         .quota(Quota::strict(100, 60 * SECOND))
         .build()?;
     let api = Pipeline::builder("exchange")
-        .rate_limiter(limiter.clone())
+        .rate_limiter(limiter)
         .total_timeout(10 * SECOND)
         .retry(Retry::exponential().base(SECOND / 100).build()?)
         .breaker(CircuitBreaker::builder("exchange").build()?)
         .build()?;
-    quote(&api, &limiter, &client, &url).await?;
+    quote(&api, &client, &url).await?;
     order(&api, &client, &url).await
 }
 
@@ -79,6 +79,12 @@ impl Classify for HttpError {
             HttpError::Refused(_, wait) => *wait,
         }
     }
+
+    /// Closes the rate limiter of the pipeline, so that the other calls of this program need not
+    /// find out for themselves, and is no failure to its breaker.
+    fn is_throttled(&self) -> bool {
+        matches!(self, HttpError::Refused(StatusCode::TOO_MANY_REQUESTS, _))
+    }
 }
 
 impl fmt::Display for HttpError {
@@ -112,18 +118,9 @@ fn retry_after(text: &str) -> Option<Duration> {
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-async fn quote(api: &Pipeline, limiter: &RateLimiter, client: &Client, url: &str) -> Outcome {
+async fn quote(api: &Pipeline, client: &Client, url: &str) -> Outcome {
     let asked = Instant::now();
-    let answer = api.call(|| async {
-        let answer = judged(client.get(format!("{url}/quote")).send().await);
-        if let Err(error) = &answer
-            && let Some(wait) = error.retry_after()
-        {
-            // The other calls of this program need not find out for themselves.
-            limiter.close_for(wait);
-        }
-        answer
-    });
+    let answer = api.call(|| async { judged(client.get(format!("{url}/quote")).send().await) });
     let quote = answer.await?.text().await?;
     let (took, tries) = (asked.elapsed(), QUOTES_ASKED.load(Ordering::SeqCst));
     println!(

@@ -47,7 +47,8 @@ struct Published {
 #[derive(Debug, Clone, Copy)]
 pub struct Ticket {
     pub(super) generation: u64,
-    pub(super) started: MonoTime,
+    /// `None` where nobody asked for it when the call began: its settings may have changed since.
+    pub(super) started: Option<MonoTime>,
     pub(super) kind: TicketKind,
     word: Word,
 }
@@ -139,7 +140,7 @@ impl BreakerCore {
         match admitted {
             Ok(Some(probe)) => Ok(Ticket {
                 kind: TicketKind::Probe(probe),
-                started: now,
+                started: Some(now),
                 ..Ticket::call(word)
             }),
             Ok(None) => Ok(Ticket::call(word).started_at(now)),
@@ -179,7 +180,7 @@ impl BreakerCore {
         let failed = match rule {
             OnCancel::Ignore => false,
             OnCancel::Failure => true,
-            OnCancel::FailureIfOlderThan(age) => now.since(ticket.started) >= age,
+            OnCancel::FailureIfOlderThan(age) => ticket.age(now) >= Some(age),
         };
         let verdict = if failed {
             Verdict::Failure
@@ -281,6 +282,10 @@ impl BreakerCore {
         }
     }
 
+    pub(crate) fn probe_lease(&self) -> Duration {
+        self.lock().config().probe_lease
+    }
+
     #[cfg(feature = "tower")]
     pub(crate) fn refuses(&self, clock: &infra_core::DirectClock) -> bool {
         !self.load().admits_all() && self.refuse_quickly(clock.now()).is_some()
@@ -354,7 +359,7 @@ impl Ticket {
     fn call(word: Word) -> Self {
         Ticket {
             generation: word.generation(),
-            started: MonoTime::ZERO,
+            started: None,
             kind: if word.mode() == Mode::Disabled {
                 TicketKind::Unrecorded
             } else {
@@ -367,8 +372,13 @@ impl Ticket {
     /// This ticket with the time at which its call started.
     #[must_use]
     pub fn started_at(mut self, now: MonoTime) -> Self {
-        self.started = now;
+        self.started = Some(now);
         self
+    }
+
+    /// How long the call has been running, where that is known.
+    pub(super) fn age(&self, now: MonoTime) -> Option<Duration> {
+        self.started.map(|started| now.since(started))
     }
 
     /// Whether anything will ask when the call started.

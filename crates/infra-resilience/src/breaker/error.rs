@@ -124,6 +124,9 @@ impl<E: Classify> Classify for BreakerError<E> {
             BreakerError::Inner(error) => error.retry_after(),
         }
     }
+    fn is_throttled(&self) -> bool {
+        matches!(self, BreakerError::Inner(error) if error.is_throttled())
+    }
 }
 
 impl<E> From<Rejected> for BreakerError<E> {

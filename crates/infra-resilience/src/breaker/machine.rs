@@ -161,8 +161,8 @@ impl Machine {
                 totals.ignored.fetch_add(1, Relaxed);
             }
         }
-        let elapsed = now.since(ticket.started);
-        let slow = self.config.slow.is_some_and(|s| elapsed >= s.threshold);
+        let threshold = self.config.slow.map(|slow| slow.threshold);
+        let slow = threshold.is_some() && ticket.age(now) >= threshold;
         match ticket.kind {
             TicketKind::Unrecorded => {}
             TicketKind::Call => self.record_call(verdict, slow, now),

@@ -264,6 +264,10 @@ impl CircuitBreaker {
         self.shared.rejected(refusal)
     }
 
+    pub(crate) fn probe_lease(&self) -> std::time::Duration {
+        self.shared.core.probe_lease()
+    }
+
     pub(crate) fn time_window(&self) -> Option<std::time::Duration> {
         self.shared.core.time_window()
     }
@@ -304,7 +308,7 @@ impl Shared {
         let now = if ticket.needs_end(verdict) {
             self.clock.now()
         } else {
-            ticket.started
+            ticket.started.unwrap_or_default()
         };
         if !self.core.record(ticket, verdict, now) {
             self.telemetry.late_result(&self.name);

@@ -52,12 +52,31 @@ impl fmt::Debug for Permit {
 pub(crate) struct Guard<S: Borrow<Shared>> {
     shared: S,
     ticket: Option<Ticket>,
+    /// The call waits on this side, so its end says nothing about the other one.
+    waiting: bool,
 }
 
 impl<S: Borrow<Shared>> Guard<S> {
     pub(crate) fn acquire(shared: S) -> Result<Self, Rejected> {
         let ticket = Some(shared.borrow().admit()?);
-        Ok(Guard { shared, ticket })
+        Ok(Guard {
+            shared,
+            ticket,
+            waiting: false,
+        })
+    }
+
+    /// The time that `wait` takes is none of the call's: being dropped in it counts for nothing, and
+    /// the call begins after it.
+    pub(crate) async fn while_waiting<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        self.waiting = true;
+        let result = wait.await;
+        self.waiting = false;
+        let begins = self.ticket.filter(Ticket::needs_start);
+        if let Some(ticket) = begins {
+            self.ticket = Some(ticket.started_at(self.shared.borrow().clock.now()));
+        }
+        result
     }
 
     pub(crate) fn end(mut self, verdict: Verdict) {
@@ -73,7 +92,9 @@ impl<S: Borrow<Shared>> Drop for Guard<S> {
             return;
         };
         let shared = self.shared.borrow();
-        if std::thread::panicking() {
+        if self.waiting {
+            shared.record(ticket, Verdict::Ignored);
+        } else if std::thread::panicking() {
             shared.core.count_panic();
             shared.record(ticket, Verdict::Failure);
         } else {

@@ -73,10 +73,12 @@ pub enum Verdict {
 
 impl Verdict {
     /// The verdict by [`Classify`]: transient errors are failures, permanent ones are ignored,
-    /// for the other side worked well enough to refuse.
+    /// for the other side worked well enough to refuse, and so it did where it
+    /// [throttles](Classify::is_throttled).
     pub fn of<T, E: Classify>(result: &Result<T, E>) -> Self {
         match result {
             Ok(_) => Verdict::Success,
+            Err(error) if error.is_throttled() => Verdict::Throttled(error.retry_after()),
             Err(error) if !error.is_transient() => Verdict::Ignored,
             Err(error) => error
                 .retry_after()

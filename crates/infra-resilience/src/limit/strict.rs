@@ -54,6 +54,10 @@ impl StrictWindow {
     }
 
     pub(super) fn push(&mut self, now: MonoTime, weight: u32) {
+        if weight == 0 {
+            // A weight that fills nothing would grow the log without bound.
+            return;
+        }
         // A clock that goes back must not make the log unsorted: that would free units early.
         let at = self.log.back().map_or(now, |(last, _)| now.max(*last));
         self.used = self.used.saturating_add(weight);
@@ -127,5 +131,15 @@ mod tests {
         window.refund(100, Some(at(1)), at(3));
         assert_eq!(window.log, [(at(2), 1)]);
         assert!(!window.is_empty(at(3)));
+    }
+
+    #[test]
+    fn a_weight_of_nothing_leaves_nothing_in_the_log() {
+        let mut window = StrictWindow::new(Quota::strict(1, SECOND));
+        for second in 0..10 {
+            assert_eq!(window.wait(0, at(second)), Some(Duration::ZERO));
+            window.push(at(second), 0);
+        }
+        assert!(window.log.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! The settings of a pipeline, checked against each other.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use infra_core::{DirectClock, SharedClock};
@@ -99,27 +99,23 @@ impl PipelineBuilder {
     ///
     /// # Errors
     /// [`ConfigError`] for time limits of zero, for an attempt that may take longer than the whole
-    /// call, and for a breaker whose time window is shorter than two attempts, which would forget
-    /// a hung attempt before the next one ends.
+    /// call, for a breaker whose time window is shorter than two attempts, which would forget a hung
+    /// attempt before the next one ends, and for one whose probes have a shorter lease than an
+    /// attempt may take, which would never close on a slow backend.
     pub fn build(self) -> Result<Pipeline, ConfigError> {
+        self.into_layers().map(Pipeline::of)
+    }
+
+    /// The layers, checked; what is suspicious about them is logged.
+    pub(super) fn into_layers(self) -> Result<Layers, ConfigError> {
         self.layers.check()?;
-        let warnings = self.layers.warnings();
-        for warning in &warnings {
+        for warning in self.layers.warnings() {
             tracing::warn!(
                 pipeline = &*self.layers.name,
                 warning,
                 "pipeline_suspicious"
             );
         }
-        Ok(Pipeline::new(
-            self.layers.name.clone(),
-            Mutex::new(Arc::new(self.layers)),
-            warnings,
-        ))
-    }
-
-    pub(super) fn into_layers(self) -> Result<Layers, ConfigError> {
-        self.layers.check()?;
         Ok(self.layers)
     }
 }
@@ -135,6 +131,16 @@ impl Layers {
         if let (Some(attempt), Some(total)) = (self.attempt, self.total) {
             check::ordered(("attempt_timeout", attempt), ("total_timeout", total))?;
         }
+        if let (Some(attempt), Some(breaker)) = (self.attempt, &self.breaker)
+            && breaker.probe_lease() < attempt
+        {
+            let message = format!(
+                "the breaker's `probe_lease` is {:?}, shorter than `attempt_timeout` ({attempt:?}): a \
+                 slow probe would count as hung",
+                breaker.probe_lease()
+            );
+            return Err(ConfigError::new("breaker", message));
+        }
         let window = self.breaker.as_ref().and_then(CircuitBreaker::time_window);
         if let (Some(attempt), Some(window)) = (self.attempt, window)
             && window < attempt.saturating_mul(2)
@@ -148,7 +154,7 @@ impl Layers {
         Ok(())
     }
 
-    fn warnings(&self) -> Vec<&'static str> {
+    pub(super) fn warnings(&self) -> Vec<&'static str> {
         let mut warnings = Vec::new();
         if self.breaker.is_some() && self.attempt.is_none() && self.total.is_some() {
             warnings.push(

@@ -2,10 +2,12 @@
 //!
 //! # Layout
 //! - [`Pipeline`]: the shared handle; [`PipelineBuilder`] makes one and checks its parts.
+//! - [`CallOptions`]: what is particular about one call.
 //! - [`PipelineRegistry`]: pipelines by name.
 //! - `presets`: [`Pipeline::standard`] and [`Pipeline::exchange_api`].
 
 mod builder;
+mod options;
 mod presets;
 mod registry;
 
@@ -16,9 +18,9 @@ use std::time::Duration;
 
 use infra_core::{Classify, Deadline, DirectClock, MonoTime};
 
-use crate::breaker::{CircuitBreaker, Verdict};
-use crate::bulkhead::Bulkhead;
-use crate::call_error::CallError;
+use crate::breaker::{CircuitBreaker, Guard, Shared as BreakerShared, Verdict};
+use crate::bulkhead::{Bulkhead, Place, Shared as BulkheadShared};
+use crate::call_error::{CallError, Rejection};
 use crate::config_error::ConfigError;
 use crate::hedge::Hedge;
 use crate::limit::RateLimiter;
@@ -28,6 +30,7 @@ use crate::telemetry;
 use crate::timeout::{TimeLimit, TimedOut, Timeout};
 
 pub use builder::PipelineBuilder;
+pub use options::CallOptions;
 pub use presets::ResilienceSettings;
 pub use registry::PipelineRegistry;
 
@@ -36,7 +39,8 @@ pub use registry::PipelineRegistry;
 /// The order is fixed, outermost first: rate limiter, total timeout, retry, hedge, breaker,
 /// bulkhead, attempt timeout, call. Each attempt, hedged ones too, passes the breaker and the
 /// bulkhead on its own, and each repetition waits for a turn of its own at the rate limiter: the
-/// other side counts them too.
+/// other side counts them too. An error that [says so](Classify::is_throttled) closes the rate
+/// limiter for all calls, as [`observe_status`](RateLimiter::observe_status) does for a 429.
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,7 +65,6 @@ pub struct Pipeline {
 struct Shared {
     name: Arc<str>,
     layers: Mutex<Arc<Layers>>,
-    warnings: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone)]
@@ -83,12 +86,11 @@ impl Pipeline {
         PipelineBuilder::new(name.into())
     }
 
-    fn new(name: Arc<str>, layers: Mutex<Arc<Layers>>, warnings: Vec<&'static str>) -> Self {
+    fn of(layers: Layers) -> Self {
         Pipeline {
             shared: Arc::new(Shared {
-                name,
-                layers,
-                warnings,
+                name: layers.name.clone(),
+                layers: Mutex::new(Arc::new(layers)),
             }),
         }
     }
@@ -98,17 +100,56 @@ impl Pipeline {
     /// Cancel safe: dropping the future drops what runs, leaves queues and gives places back.
     ///
     /// # Errors
-    /// [`CallError`], one level deep whatever the layers are.
+    /// [`CallError`], one level deep whatever the layers are: that of the last attempt, or of an earlier
+    /// one where that may have taken effect and the last did not, so that an order which got no answer
+    /// is never reported as rejected.
     pub async fn call<T, E, F, Fut>(&self, operation: F) -> Result<T, CallError<E>>
     where
         E: Classify + fmt::Display,
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
+        self.call_with(CallOptions::new(), operation).await
+    }
+
+    /// Like [`call`](Self::call) for a call that weighs more than others, matters more or less, or
+    /// may be done twice where others may not. Cancel safe as that is.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use infra_resilience::{CallOptions, Pipeline, Priority, Quota, ResilienceSettings};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn order_book() -> Result<u32, std::io::Error> { Ok(7) }
+    /// # async fn cancel_order() -> Result<(), std::io::Error> { Ok(()) }
+    /// let quotas = [Quota::strict(1_200, Duration::from_secs(60))];
+    /// let settings = ResilienceSettings::default();
+    /// let exchange = Pipeline::exchange_api("exchange", settings, &quotas)?.build()?;
+    /// // Costs 50 units of the minute's 1,200, and may be asked for twice.
+    /// let reads = CallOptions::new().weight(50).idempotent(true);
+    /// let book = exchange.call_with(reads, order_book).await?;
+    /// let urgent = CallOptions::new().priority(Priority::Critical);
+    /// exchange.call_with(urgent, cancel_order).await?;
+    /// # assert_eq!(book, 7);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`CallError`] as for [`call`](Self::call).
+    pub async fn call_with<T, E, F, Fut>(
+        &self,
+        options: CallOptions,
+        operation: F,
+    ) -> Result<T, CallError<E>>
+    where
+        E: Classify + fmt::Display,
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
         let layers = self.layers();
-        let paid = Turn::default();
+        let paid = Turn::of(options);
         if let Some(limiter) = &layers.limiter {
-            paid.put(limiter.take(1, Deadline::NEVER).await?);
+            paid.put(limiter.take(options.weight, Deadline::NEVER).await?);
         }
         let result = layers.in_time(&operation, &paid).await;
         if let Err(CallError::Timeout(cut_off)) = &result
@@ -125,15 +166,18 @@ impl Pipeline {
     /// # Errors
     /// [`ConfigError`] where the parts do not fit; the old ones stay.
     pub fn replace(&self, builder: PipelineBuilder) -> Result<(), ConfigError> {
-        let mut layers = builder.into_layers()?;
-        layers.name = self.shared.name.clone();
-        *self.lock() = Arc::new(layers);
+        self.exchange(builder.into_layers()?);
         Ok(())
     }
 
-    /// What works but is probably not meant, one sentence each; logged when built.
-    pub fn warnings(&self) -> &[&'static str] {
-        &self.shared.warnings
+    fn exchange(&self, mut layers: Layers) {
+        layers.name = self.shared.name.clone();
+        *self.lock() = Arc::new(layers);
+    }
+
+    /// What works but is probably not meant, one sentence each; logged when built or exchanged.
+    pub fn warnings(&self) -> Vec<&'static str> {
+        self.layers().warnings()
     }
 
     /// The name given to the builder.
@@ -146,6 +190,17 @@ impl Pipeline {
         self.layers().breaker.clone()
     }
 
+    /// The rate limiter, to tell it what the other side says about its quotas:
+    /// [`observe_in`](RateLimiter::observe_in) and [`observe_status`](RateLimiter::observe_status).
+    pub fn rate_limiter(&self) -> Option<RateLimiter> {
+        self.layers().limiter.clone()
+    }
+
+    /// The bulkhead, for health and for [`resize`](Bulkhead::resize).
+    pub fn bulkhead(&self) -> Option<Bulkhead> {
+        self.layers().bulkhead.clone()
+    }
+
     fn layers(&self) -> Arc<Layers> {
         self.lock().clone()
     }
@@ -156,23 +211,29 @@ impl Pipeline {
     }
 }
 
-/// When a turn at the rate limiter was got that no attempt has used yet. Never a moment that no
-/// clock reaches.
-struct Turn(AtomicU64);
-
-impl Default for Turn {
-    fn default() -> Self {
-        Turn(AtomicU64::new(MonoTime::NEVER.as_nanos()))
-    }
+/// One call: what is particular about it, and when it got a turn at the rate limiter that no attempt
+/// has used yet; [`MonoTime::NEVER`] where there is none.
+struct Turn {
+    options: CallOptions,
+    taken: AtomicU64,
 }
 
 impl Turn {
+    fn of(options: CallOptions) -> Self {
+        Turn {
+            options,
+            taken: AtomicU64::new(MonoTime::NEVER.as_nanos()),
+        }
+    }
+
     fn put(&self, taken: MonoTime) {
-        self.0.store(taken.as_nanos(), Ordering::Relaxed);
+        self.taken.store(taken.as_nanos(), Ordering::Relaxed);
     }
 
     fn take(&self) -> Option<MonoTime> {
-        let nanos = self.0.swap(MonoTime::NEVER.as_nanos(), Ordering::Relaxed);
+        let nanos = self
+            .taken
+            .swap(MonoTime::NEVER.as_nanos(), Ordering::Relaxed);
         let taken = MonoTime::from_nanos(nanos);
         (taken != MonoTime::NEVER).then_some(taken)
     }
@@ -206,7 +267,8 @@ impl Layers {
         let Some(retry) = &self.retry else {
             return self.hedged(operation, paid).await;
         };
-        let attempts = retry.run_calls(self.total, || self.hedged(operation, paid));
+        let idempotent = paid.options.idempotent;
+        let attempts = retry.run_calls(self.total, idempotent, || self.hedged(operation, paid));
         attempts.await.map_err(|error| self.flatten(error))
     }
 
@@ -217,7 +279,11 @@ impl Layers {
         Fut: Future<Output = Result<T, E>>,
     {
         match &self.hedge {
-            Some(hedge) => hedge.run(|| self.attempt(operation, paid)).await,
+            Some(hedge) => {
+                let eligible = paid.options.idempotent.unwrap_or(true);
+                let attempt = || self.attempt(operation, paid);
+                hedge.run_if(eligible, attempt).await
+            }
             None => self.attempt(operation, paid).await,
         }
     }
@@ -229,47 +295,73 @@ impl Layers {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
+        let options = paid.options;
         let Some(limiter) = &self.limiter else {
-            return self.guarded(operation).await;
+            return self.guarded(operation, options.priority).await;
         };
         let taken = match paid.take() {
             Some(taken) => taken,
-            None => limiter.take(1, Deadline::NEVER).await?,
+            None => limiter.take(options.weight, Deadline::NEVER).await?,
         };
-        let result = self.guarded(operation).await;
-        if let Err(CallError::Rejected(_)) = &result {
-            limiter.give_back(1, Some(taken));
+        let result = self.guarded(operation, options.priority).await;
+        match &result {
+            Err(CallError::Rejected(_)) => limiter.give_back(options.weight, Some(taken)),
+            Err(error) if error.is_throttled() => {
+                limiter.observe_status(429, error.retry_after());
+            }
+            _ => {}
         }
         result
     }
 
     /// One attempt, judged by the breaker.
-    async fn guarded<T, E, F, Fut>(&self, operation: &F) -> Result<T, CallError<E>>
+    async fn guarded<T, E, F, Fut>(
+        &self,
+        operation: &F,
+        priority: Priority,
+    ) -> Result<T, CallError<E>>
     where
         E: Classify,
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
         let Some(breaker) = &self.breaker else {
+            let _place = match &self.bulkhead {
+                Some(bulkhead) => Some(bulkhead.enter(priority, Deadline::NEVER).await?),
+                None => None,
+            };
             return self.limited(operation).await;
         };
-        let guard = breaker.admit().map_err(|r| CallError::Rejected(r.into()))?;
+        let mut guard = breaker.admit().map_err(|r| CallError::Rejected(r.into()))?;
+        let _place = match &self.bulkhead {
+            Some(bulkhead) => Some(Self::place(bulkhead, priority, &mut guard).await?),
+            None => None,
+        };
         let result = self.limited(operation).await;
         guard.end(Verdict::of_call(&result));
         result
     }
 
-    /// One attempt in its place in the bulkhead, within its time.
+    /// A place in the bulkhead for a call that the breaker has admitted. The wait is bounded by the
+    /// total time, which drops this whole future, and says nothing about the other side.
+    async fn place<'a>(
+        bulkhead: &'a Bulkhead,
+        priority: Priority,
+        guard: &mut Guard<&BreakerShared>,
+    ) -> Result<Place<&'a BulkheadShared>, Rejection> {
+        if let Some(place) = bulkhead.enter_at_once(priority) {
+            return Ok(place);
+        }
+        let entering = bulkhead.enter(priority, Deadline::NEVER);
+        guard.while_waiting(entering).await
+    }
+
+    /// One attempt within its time.
     async fn limited<T, E, F, Fut>(&self, operation: &F) -> Result<T, CallError<E>>
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        // The wait is bounded by the total time: that limit drops this whole future.
-        let _place = match &self.bulkhead {
-            Some(bulkhead) => Some(bulkhead.enter(Priority::Normal, Deadline::NEVER).await?),
-            None => None,
-        };
         let Some(limit) = self.attempt else {
             return operation().await.map_err(CallError::Inner);
         };
@@ -283,11 +375,12 @@ impl Layers {
         }
     }
 
-    /// The last error; a run that its deadline cut off is a timeout of the whole call.
+    /// The last error, or an earlier one where only that tells that the work may have been done; a run
+    /// that its deadline cut off is a timeout of the whole call.
     fn flatten<E>(&self, error: RetryError<CallError<E>>) -> CallError<E> {
         let cut_off = error.was_cut_off();
-        match error.into_inner() {
-            Some(last) if !cut_off => last,
+        match error.into_worst() {
+            Some(error) if !cut_off => error,
             _ => {
                 let own = self.retry.as_ref().and_then(Retry::total);
                 let limit = own.or(self.total).unwrap_or_default();

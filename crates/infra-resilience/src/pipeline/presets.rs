@@ -10,6 +10,9 @@ use crate::config_error::ConfigError;
 use crate::limit::{Quota, RateLimiter};
 use crate::retry::{Retry, RetryBuilder};
 
+/// How long a call may wait for its place in the bulkhead of a preset.
+const MAX_QUEUED: Duration = Duration::from_secs(5);
+
 /// What operators set from outside, such as by `RETRY_MAX_ATTEMPTS`, `CIRCUIT_BREAKER_THRESHOLD`
 /// and their siblings. The fields are named as the variables are.
 ///
@@ -103,7 +106,9 @@ impl Pipeline {
 
     /// For the API of an exchange: its quotas, waited for in order, 10 calls at a time, 15 s in
     /// all and 5 s for an attempt unless set. Calls with an unknown outcome, such as an order that
-    /// timed out, are never repeated.
+    /// timed out, are never repeated, but for those that
+    /// [`call_with`](Pipeline::call_with) marks as idempotent; it also takes the weight of a call.
+    /// What answers say about the quotas goes to [`rate_limiter`](Pipeline::rate_limiter).
     ///
     /// # Errors
     /// [`ConfigError`] for settings that cannot work, naming the values, and without any quota.
@@ -117,7 +122,7 @@ impl Pipeline {
         let limiter = quotas.iter().fold(limiter, |l, quota| l.quota(*quota));
         let bulkhead = Bulkhead::builder(name.clone())
             .max_concurrent(10)
-            .queue(100, Duration::from_secs(5));
+            .queue(100, MAX_QUEUED);
         let pipeline = Self::preset(name, settings, settings.timeouts(15, 5))?;
         Ok(pipeline
             .rate_limiter(limiter.build()?)
@@ -130,7 +135,10 @@ impl Pipeline {
         (total, attempt): (Duration, Duration),
     ) -> Result<PipelineBuilder, ConfigError> {
         let retry = settings.retry().name(name.clone());
-        let breaker = CircuitBreaker::builder(&*name).config(settings.breaker());
+        // A probe may wait for its place, and then for its answer.
+        let lease = attempt.saturating_mul(2).saturating_add(MAX_QUEUED);
+        let breaker = settings.breaker().probe_lease(lease);
+        let breaker = CircuitBreaker::builder(&*name).config(breaker);
         Ok(Pipeline::builder(name)
             .total_timeout(total)
             .retry(retry.build()?)

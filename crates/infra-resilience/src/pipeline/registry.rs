@@ -29,16 +29,17 @@ impl PipelineRegistry {
     /// [`ConfigError`] where the parts do not fit (what was there stays), and for more than
     /// 10,000 names.
     pub fn put(&self, builder: PipelineBuilder) -> Result<Pipeline, ConfigError> {
-        let built = builder.clone().build()?;
+        let layers = builder.into_layers()?;
         let mut pipelines = self.lock();
-        if let Some(known) = pipelines.get(built.name()) {
-            known.replace(builder)?;
+        if let Some(known) = pipelines.get(&layers.name) {
+            known.exchange(layers);
             return Ok(known.clone());
         }
         if pipelines.len() >= MAX_PIPELINES {
             let message = format!("there are {MAX_PIPELINES} pipelines already");
             return Err(ConfigError::new("name", message));
         }
+        let built = Pipeline::of(layers);
         pipelines.insert(built.name().into(), built.clone());
         Ok(built)
     }

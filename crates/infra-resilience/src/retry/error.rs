@@ -12,6 +12,7 @@ use super::StopReason;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryError<E> {
     pub(super) error: Option<E>,
+    pub(super) lost: Option<E>,
     pub(super) attempts: u32,
     pub(super) reason: StopReason,
     pub(super) cut_off: bool,
@@ -33,6 +34,18 @@ impl<E> RetryError<E> {
     /// attempt, or passed before it.
     pub fn last_error(&self) -> Option<&E> {
         self.error.as_ref()
+    }
+
+    /// The error of the latest attempt that may have taken effect, where that was not the last one:
+    /// an order that got no answer, after which a breaker refused the repetition.
+    pub fn lost_error(&self) -> Option<&E> {
+        self.lost.as_ref()
+    }
+
+    /// The error that says most about what was done: that of an attempt that may have taken effect
+    /// before that of a later one that did not.
+    pub(crate) fn into_worst(self) -> Option<E> {
+        self.lost.or(self.error)
     }
 
     /// The error of the last attempt that ended, unchanged. See [`last_error`](Self::last_error).
@@ -105,5 +118,8 @@ impl<E: Classify> Classify for RetryError<E> {
     }
     fn retry_after(&self) -> Option<Duration> {
         self.error.as_ref().and_then(Classify::retry_after)
+    }
+    fn is_throttled(&self) -> bool {
+        !self.cut_off && self.error.as_ref().is_some_and(Classify::is_throttled)
     }
 }

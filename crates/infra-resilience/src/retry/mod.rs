@@ -213,10 +213,11 @@ impl Retry {
     }
 
     /// Like [`run`](Self::run) for the attempts of a pipeline, with no wait that would reach
-    /// `total`.
+    /// `total`, and with the caller's word on whether they may be repeated.
     pub(crate) async fn run_calls<T, E, F, Fut>(
         &self,
         total: Option<Duration>,
+        idempotent: Option<bool>,
         operation: F,
     ) -> Result<T, RetryError<CallError<E>>>
     where
@@ -224,7 +225,7 @@ impl Retry {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, CallError<E>>>,
     {
-        let idempotent = self.policy.idempotent;
+        let idempotent = idempotent.unwrap_or(self.policy.idempotent);
         let judge = |result: &Result<T, _>| Judged::through_layers(result, idempotent);
         let mut run = Run::within(total);
         self.drive(&mut run, judge, operation).await

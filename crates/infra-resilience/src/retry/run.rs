@@ -38,6 +38,9 @@ pub(super) struct Run<E> {
     attempts: u32,
     attempting: bool,
     last: Option<E>,
+    /// The last error of an attempt that may have taken effect, once another one has followed.
+    lost: Option<E>,
+    last_maybe_applied: bool,
     maybe_applied: bool,
     /// A limit beside the policy's own.
     total: Option<Duration>,
@@ -72,18 +75,24 @@ impl Retry {
                 return Err(self.out_of_time(run));
             };
             let judged = judge(&result);
-            run.attempt_ended(judged.maybe_applied);
+            let maybe_applied = judged.maybe_applied;
+            run.attempt_ended(maybe_applied);
             if result.is_ok() && judged.decision == Decision::Stop {
                 if let Some(call) = &mut budgeted {
                     call.succeeded();
                 }
                 return result.map_err(|error| run.failed(error, StopReason::NotRetryable));
             }
-            match self.next_step(&mut schedule, judged.decision, budgeted.as_mut()) {
-                Step::Stop(reason) => return result.map_err(|error| run.failed(error, reason)),
+            match self.next_step(&mut schedule, &judged, budgeted.as_mut()) {
+                Step::Stop(reason) => {
+                    return result.map_err(|error| {
+                        run.put_last(None, maybe_applied);
+                        run.failed(error, reason)
+                    });
+                }
                 Step::Sleep(delay) => {
                     self.tell(run.attempts, delay, result.as_ref().err());
-                    run.last = result.err();
+                    run.put_last(result.err(), maybe_applied);
                     self.clock.sleep(delay).await;
                 }
             }
@@ -126,7 +135,7 @@ impl Retry {
     pub(crate) fn next_step(
         &self,
         schedule: &mut Schedule,
-        decision: Decision,
+        judged: &Judged,
         budgeted: Option<&mut BudgetedCall>,
     ) -> Step {
         let now = if self.policy.is_timed() || schedule.deadline() != Deadline::NEVER {
@@ -134,11 +143,17 @@ impl Retry {
         } else {
             MonoTime::ZERO
         };
+        let decision = judged.decision;
         let step = schedule.after_failure(decision, now);
         let (Step::Sleep(_), Some(call)) = (step, budgeted) else {
             return step;
         };
-        if matches!(decision, Decision::RetryFree(_)) || call.try_repeat(now) {
+        let outcome = if judged.maybe_applied {
+            Outcome::Unknown
+        } else {
+            Outcome::NotApplied
+        };
+        if matches!(decision, Decision::RetryFree(_)) || call.try_repeat_after(outcome, now) {
             return step;
         }
         tracing::debug!(
@@ -224,6 +239,8 @@ impl<E> Default for Run<E> {
             attempts: 0,
             attempting: false,
             last: None,
+            lost: None,
+            last_maybe_applied: false,
             maybe_applied: false,
             total: None,
             told_elsewhere: false,
@@ -251,9 +268,21 @@ impl<E> Run<E> {
         self.maybe_applied |= maybe_applied;
     }
 
-    fn failed(&self, error: E, reason: StopReason) -> RetryError<E> {
+    /// Another attempt has ended. What the one before may have done is not forgotten for it.
+    fn put_last(&mut self, error: Option<E>, maybe_applied: bool) {
+        let before = std::mem::replace(&mut self.last, error);
+        if maybe_applied {
+            self.lost = None;
+        } else if self.last_maybe_applied {
+            self.lost = before;
+        }
+        self.last_maybe_applied = maybe_applied;
+    }
+
+    fn failed(&mut self, error: E, reason: StopReason) -> RetryError<E> {
         RetryError {
             error: Some(error),
+            lost: self.lost.take(),
             attempts: self.attempts,
             reason,
             cut_off: false,
@@ -265,6 +294,7 @@ impl<E> Run<E> {
     pub(super) fn stopped(&mut self, reason: StopReason) -> RetryError<E> {
         RetryError {
             error: self.last.take(),
+            lost: self.lost.take(),
             attempts: self.attempts,
             reason,
             cut_off: self.attempting,

@@ -92,7 +92,7 @@ where
             }
             None
         } else {
-            run.next_step(&self.retry, judged.decision)
+            run.next_step(&self.retry, &judged)
         };
         let Some((failures, delay)) = step else {
             // The call ends here, also for the budget.
@@ -115,12 +115,8 @@ where
 
 impl PolicyRun {
     /// The failures so far and the wait that follows; `None` for the end.
-    fn next_step(
-        &mut self,
-        retry: &Retry,
-        decision: Decision,
-    ) -> Option<(u32, std::time::Duration)> {
-        match retry.next_step(&mut self.schedule, decision, self.budgeted.as_mut()) {
+    fn next_step(&mut self, retry: &Retry, judged: &Judged) -> Option<(u32, std::time::Duration)> {
+        match retry.next_step(&mut self.schedule, judged, self.budgeted.as_mut()) {
             Step::Sleep(delay) => Some((self.schedule.failures(), delay)),
             Step::Stop(_) => None,
         }

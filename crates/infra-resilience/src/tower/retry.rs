@@ -20,7 +20,8 @@ pub struct RetryLayer {
 }
 
 /// A service whose calls are repeated. Before each attempt the inner service is asked whether it
-/// is ready; if that fails, it is the end.
+/// is ready; if that fails, it is the end. The error is that of the last attempt, or of an earlier one
+/// where that may have taken effect and the last did not.
 #[derive(Debug, Clone)]
 pub struct RetryService<S> {
     inner: S,
@@ -69,6 +70,7 @@ where
             budgeted: self.retry.begin_budgeted(),
             retry: self.retry.clone(),
             deadline: None,
+            lost: None,
             state: State::Calling { future },
         }
     }
@@ -76,13 +78,18 @@ where
 
 pin_project! {
     /// The future of [`RetryService`].
-    pub struct RetryFuture<S, Req, F> {
+    pub struct RetryFuture<S, Req, F>
+    where
+        F: Future,
+    {
         service: S,
         request: Req,
         retry: Retry,
         schedule: Schedule,
         budgeted: Option<BudgetedCall>,
         deadline: Option<Sleep>,
+        // The latest failure after which nobody knows whether the work was done.
+        lost: Option<F::Output>,
         #[pin]
         state: State<F>,
     }
@@ -146,14 +153,19 @@ where
                         return Poll::Ready(result);
                     }
                     let budgeted = this.budgeted.as_mut();
-                    match this
-                        .retry
-                        .next_step(this.schedule, judged.decision, budgeted)
-                    {
-                        Step::Stop(_) => return Poll::Ready(result),
+                    match this.retry.next_step(this.schedule, &judged, budgeted) {
+                        Step::Stop(_) if judged.maybe_applied || result.is_ok() => {
+                            return Poll::Ready(result);
+                        }
+                        Step::Stop(_) => {
+                            return Poll::Ready(this.lost.take().unwrap_or(result));
+                        }
                         Step::Sleep(delay) => {
                             let failures = this.schedule.failures();
                             this.retry.tell(failures, delay, result.as_ref().err());
+                            if judged.maybe_applied {
+                                *this.lost = Some(result);
+                            }
                             let sleep = this.retry.clock().sleep(delay);
                             this.state.set(State::Sleeping { sleep });
                         }
@@ -164,7 +176,9 @@ where
                     this.state.set(State::Readying);
                 }
                 StateProj::Readying => {
-                    ready!(this.service.poll_ready(cx))?;
+                    if let Err(error) = ready!(this.service.poll_ready(cx)) {
+                        return Poll::Ready(this.lost.take().unwrap_or(Err(error)));
+                    }
                     let future = this.service.call(this.request.clone());
                     this.state.set(State::Calling { future });
                 }
@@ -173,7 +187,7 @@ where
     }
 }
 
-impl<S, Req, F> fmt::Debug for RetryFuture<S, Req, F> {
+impl<S, Req, F: Future> fmt::Debug for RetryFuture<S, Req, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryFuture").finish_non_exhaustive()
     }

@@ -128,7 +128,26 @@ async fn c03_a_call_that_is_dropped_leaves_nothing_in_any_layer<S: Shell>() {
     assert_eq!(poll_once(&mut next), Poll::Ready(Ok(7)));
 }
 
+async fn r11_an_attempt_without_an_answer_is_not_reported_as_refused<S: Shell>() {
+    let clock = ManualClock::new();
+    let mut layers = five(&clock);
+    let retry = layers.retry.to_builder().idempotent(true).max_attempts(3);
+    layers.retry = retry.build().unwrap();
+    let breaker = CircuitBreaker::builder("b").consecutive_failures(1);
+    layers.breaker = breaker.clock(clock.shared()).build().unwrap();
+    // The breaker opens for longer than the retry may wait: the second attempt is refused.
+    let lost = S::five_layers(layers.clone(), answers(Err(Fault::Lost)))();
+    let error = drive(&clock, lost).await.unwrap_err();
+    assert_eq!(error, CallError::Inner(Fault::Lost));
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    assert_eq!(layers.breaker.snapshot().counts.rejected, 1);
+    // One that is refused from the beginning did nothing.
+    let refused = S::five_layers(layers, answers(Ok(7)))().await;
+    rejected(refused);
+}
+
 on_both_shells! {
+    r11_an_attempt_without_an_answer_is_not_reported_as_refused,
     c03_one_flat_error_through_five_layers,
     c03_a_call_that_is_dropped_leaves_nothing_in_any_layer,
 }

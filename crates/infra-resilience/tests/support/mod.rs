@@ -20,6 +20,8 @@ use tokio::sync::oneshot;
 pub enum Fault {
     Down,
     DownFor(Duration),
+    /// Asked too often; when to come back, where it says so.
+    Throttled(Option<Duration>),
     Invalid,
     Lost,
 }
@@ -48,8 +50,12 @@ impl Classify for Fault {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Fault::DownFor(wait) => Some(*wait),
+            Fault::Throttled(wait) => *wait,
             _ => None,
         }
+    }
+    fn is_throttled(&self) -> bool {
+        matches!(self, Fault::Throttled(_))
     }
 }
 

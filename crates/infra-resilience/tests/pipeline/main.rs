@@ -10,6 +10,9 @@
     reason = "test code"
 )]
 
+mod options;
+mod own_side;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::future::{pending, ready};
@@ -120,8 +123,14 @@ fn c02_parts_that_do_not_fit_are_refused_with_both_values() {
         .time_window(secs(10))
         .build()
         .unwrap();
+    let lease = CircuitBreaker::builder("b").probe_lease(secs(10));
+    let lease = lease.build().unwrap();
     let plain = || Pipeline::builder("p");
     let cases = [
+        (
+            plain().breaker(lease).attempt_timeout(secs(11)),
+            "`probe_lease` is 10s, shorter than `attempt_timeout` (11s)",
+        ),
         (
             plain().attempt_timeout(secs(5)).total_timeout(secs(4)),
             "`total_timeout`: is 4s, shorter than `attempt_timeout` (5s)",
@@ -155,7 +164,16 @@ fn c02_a_time_limit_outside_of_the_breaker_only_is_warned_about() {
     let inside = Pipeline::builder("p")
         .breaker(breaker())
         .attempt_timeout(secs(1));
-    assert!(inside.build().unwrap().warnings().is_empty());
+    let inside = inside.build().unwrap();
+    assert!(inside.warnings().is_empty());
+    let outside = Pipeline::builder("p")
+        .breaker(breaker())
+        .total_timeout(secs(1));
+    inside.replace(outside).unwrap();
+    assert!(
+        inside.warnings()[0].contains("attempt_timeout"),
+        "of the layers in use"
+    );
 }
 
 #[tokio::test]
@@ -445,6 +463,14 @@ async fn presets_work_and_take_the_operators_settings() {
         let message = built.unwrap_err().to_string();
         assert!(message.contains(expected), "{message:?} lacks {expected:?}");
     }
+    let patient = ResilienceSettings {
+        call_timeout: Some(secs(60)),
+        call_attempt_timeout: Some(secs(20)),
+        ..settings
+    };
+    // A probe has as long as any other attempt.
+    let built = Pipeline::standard("svc", patient).and_then(PipelineBuilder::build);
+    built.unwrap();
     let mut poll = Box::pin(exchange.call(|| ready(Ok::<_, Fault>(7))));
     assert_eq!(poll_once(&mut poll), Poll::Ready(Ok(7)));
 }
