@@ -32,10 +32,7 @@ use weave::Places;
 type Core = (&'static str, &'static [&'static str]);
 
 const CORES: [Core; 24] = [
-    (
-        "breaker/machine.rs",
-        &["breaker", "breaker_edges", "breaker_model", "c04"],
-    ),
+    ("breaker/machine.rs", &["breaker", "breaker_model", "c04"]),
     ("breaker/word.rs", &["breaker"]),
     ("breaker/window.rs", &["breaker", "breaker_model"]),
     ("breaker/probes.rs", &["breaker", "breaker_model"]),
@@ -60,14 +57,7 @@ const CORES: [Core; 24] = [
     ("shared/ledger.rs", &["shared"]),
     (
         "breaker/core.rs",
-        &[
-            "breaker",
-            "breaker_edges",
-            "breaker_model",
-            "c04",
-            "pipeline",
-            "tower",
-        ],
+        &["breaker", "breaker_model", "c04", "pipeline", "tower"],
     ),
     ("keyed.rs", &["breaker", "c04", "limiter"]),
     ("coalesce.rs", &["c04", "coalesce", "dropped"]),

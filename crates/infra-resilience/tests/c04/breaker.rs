@@ -1,5 +1,5 @@
 //! The breaker rows of threads, listeners, keys and changes at run time. The others, also on both
-//! shells, are in `tests/breaker.rs`.
+//! shells, are in `tests/breaker`.
 
 use std::future::{pending, ready};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -1,11 +1,4 @@
 //! What the rows of the breaker leave open: found by mutants that no row noticed.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -155,4 +148,24 @@ fn reset_statistics_forgets_window_and_streak_but_neither_state_nor_mode() {
     breaker.isolate();
     breaker.reset_statistics();
     assert_eq!(breaker.mode(), Mode::Isolated);
+}
+
+#[test]
+fn b24_calls_that_began_untimed_are_neither_slow_nor_old_by_later_settings() {
+    let untimed = BreakerConfig::new()
+        .count_window(4)
+        .on_cancel(OnCancel::Ignore);
+    let (_clock, breaker) = built(named().config(untimed.clone()));
+    let permits = [(); 3].map(|()| breaker.try_acquire().unwrap());
+    let timed = untimed
+        .slow_call(SECOND, 0.5)
+        .on_cancel(OnCancel::FailureIfOlderThan(SECOND));
+    breaker.reconfigure(timed).unwrap();
+    let [succeeded, failed, dropped] = permits;
+    succeeded.success();
+    failed.failure();
+    drop(dropped);
+    let snapshot = breaker.snapshot();
+    assert_eq!((snapshot.window_calls, snapshot.window_slow), (2, 0));
+    assert_eq!((snapshot.counts.failures, snapshot.counts.ignored), (1, 1));
 }
