@@ -1,10 +1,10 @@
 //! Which server the tests use, and names and ports that nobody else uses.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::SystemTime;
 
 use super::{RedisConfig, RedisServer};
@@ -146,7 +146,8 @@ pub fn unique_name(label: &str) -> String {
 }
 
 /// A TCP port of 127.0.0.1 that is free now, outside of the range that outgoing connections are
-/// given, so that it stays free while a server is being restarted.
+/// given, so that it stays free while a server is being restarted. No other process that asks for
+/// a port gets it while this one lives.
 pub fn free_port() -> u16 {
     free_port_among(10_000, is_free)
 }
@@ -161,13 +162,20 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
+/// Takes the port before looking at it, so that of two processes one sees the other. What is taken is
+/// the UDP port of this number, which nobody uses and the system gives back when the process ends.
 fn free_port_among(count: u32, is_free: impl Fn(u16) -> bool) -> u16 {
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    static TAKEN: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
     let seed = || AtomicU32::new((nanos() as u32).wrapping_mul(2_654_435_761) ^ std::process::id());
     for _ in 0..5000 {
         let number = NEXT.get_or_init(seed).fetch_add(7, Ordering::Relaxed);
         let port = 20_000 + (number % count) as u16;
+        let Ok(taken) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) else {
+            continue;
+        };
         if is_free(port) {
+            TAKEN.lock().expect("nobody panics with it").push(taken);
             return port;
         }
     }
