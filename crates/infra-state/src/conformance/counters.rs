@@ -1,6 +1,6 @@
 //! Counters.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use infra_core::{Class, Classify, Outcome, context};
 
@@ -60,27 +60,30 @@ pub async fn s15_increment_of_anything_else_is_refused_and_changes_nothing(f: Fi
     }
 }
 
-/// 64 tasks, two handles, 500 increments each.
+/// 64 tasks, two handles, 500 increments each, or as many as there is time for: what was counted is
+/// the same as what was acknowledged, whether the backend is fast or slow.
 pub async fn s17_no_increment_is_lost_between_tasks_and_handles(f: Fixture) {
     if !f.counts().await {
         return;
     }
+    let end = Instant::now() + Duration::from_secs(20);
     let tasks: Vec<_> = (0..64)
         .map(|task| {
             let store = if task % 2 == 0 { &f.store } else { &f.other };
             let store = store.clone();
             context::spawn(async move {
-                for _ in 0..500 {
+                let mut done = 0;
+                while done < 500 && (done == 0 || Instant::now() < end) {
                     store.increment("sum", 1).await.unwrap();
+                    done += 1;
                 }
+                done
             })
         })
         .collect();
+    let mut sum = 0;
     for task in tasks {
-        tokio::time::timeout(Duration::from_secs(60), task)
-            .await
-            .unwrap()
-            .unwrap();
+        sum += task.await.unwrap();
     }
-    assert_eq!(f.store.get::<i64>("sum").await.unwrap(), Some(64 * 500));
+    assert_eq!(f.store.get::<i64>("sum").await.unwrap(), Some(sum));
 }
