@@ -94,6 +94,9 @@ pub async fn ev35_a_drain_that_meets_its_deadline_accounts_for_every_event(harne
     for n in 0..100 {
         bus.publish(&channel, &n).await.unwrap();
     }
+    // What has not come yet is waited for by nobody.
+    until("all received", || subscription.stats().received == 100).await;
+    until("ten handled", || subscription.stats().handled == 10).await;
     let limit = Duration::from_millis(200);
     let report = soon("close", bus.close_within(limit)).await.unwrap();
     let events = report.events;

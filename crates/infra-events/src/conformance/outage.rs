@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 /// Short waits, so that the suite is quick; a client's own retry budget plays no part.
 fn restless() -> EventOptions {
     options()
-        .connect_timeout(Duration::from_secs(1))
+        .connect_timeout(LIMIT)
         .reconnect_backoff(Duration::from_millis(10), Duration::from_millis(100))
 }
 

@@ -15,7 +15,7 @@ use tracing::{info, info_span};
 use super::receiver::{Behaviour, Receiver, SOON, body, plain, until};
 use super::{Buffer, collector, json, logged};
 
-const SHORT: Duration = Duration::from_millis(200);
+const SHORT: Duration = Duration::from_secs(1);
 
 /// A port that is ours and refuses connections, until somebody listens.
 struct Refusing(Socket);

@@ -53,10 +53,18 @@ impl Writer {
 
     /// Waits for a line that begins so.
     pub(crate) fn wait_for(&self, start: &str) -> String {
+        self.until(start).pop().unwrap()
+    }
+
+    /// Waits for a line that begins so: all that were not read yet, up to this one.
+    pub(crate) fn until(&self, start: &str) -> Vec<String> {
+        let mut lines = Vec::new();
         loop {
             let line = self.lines.recv_timeout(SILENCE).unwrap();
-            if line.starts_with(start) {
-                return line;
+            let found = line.starts_with(start);
+            lines.push(line);
+            if found {
+                return lines;
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::child::{self, Writer};
 
 const WITHIN: Duration = Duration::from_millis(200);
 /// By which a busy machine may be late with a commit, and a process with its death.
-const LATE: Duration = Duration::from_secs(2);
+const LATE: Duration = Duration::from_secs(5);
 const KILLS: u64 = 4;
 
 async fn open(path: &Path) -> StateStore {

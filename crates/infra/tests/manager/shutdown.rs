@@ -81,7 +81,7 @@ async fn trap_45_a_cancelled_caller_does_not_cancel_the_shutdown() {
     assert!(report.is_clean());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn trap_46_an_event_handler_that_hangs_is_reported_and_does_not_hold_up_the_rest() {
     let infra = Infrastructure::builder()
         .shutdown_deadline(Duration::from_millis(600))

@@ -79,7 +79,8 @@ async fn f17_reads_and_the_runtime_go_on_while_the_disk_hangs() {
     let store = store(&driver);
     store.set("k", &1).await.unwrap();
     bench.faults.hang(true);
-    let hurried = in_one_call(&driver, Duration::from_millis(50));
+    // Long enough for the thread that writes to begin.
+    let hurried = in_one_call(&driver, Duration::from_secs(1));
     // This one is with the disk when its time is up: nobody knows. The next was never begun.
     let begun = spawn_set(&hurried, "k", 2);
     until("a commit", async || bench.faults.is_hung()).await;
