@@ -33,6 +33,12 @@
     reason = "test support: a failure has to fail the test at once; addresses come from outside"
 )]
 
+use std::time::Duration;
+
+/// By how much a machine that is busy with other things may be late with what is due: a bound that
+/// is measured on the clock is what is promised and this, and what would be wrong takes longer.
+pub const LATE: Duration = Duration::from_secs(3);
+
 pub mod desk;
 pub mod proxy;
 pub mod raw;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long [`RawClient`] waits for a connection and for each answer.
-pub const TIMEOUT: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One answer of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,8 +21,8 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn connect(backend: &str, url: &str) -> StateStore {
     let options = StateOptions::new().url(url).connect_timeout(20 * SECOND);
     let limits = StoreOptions::new()
-        .read_timeout(SECOND)
-        .write_timeout(SECOND);
+        .read_timeout(2 * SECOND)
+        .write_timeout(2 * SECOND);
     create_state_store(backend, options.store(limits))
         .await
         .unwrap()
@@ -65,7 +65,7 @@ async fn until_published(bus: &EventBus, prices: &mut EventStream, value: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s57_s59_a_new_master_is_found_without_a_new_handle() {
-    let mut servers = RedisSentinels::start(1000);
+    let mut servers = RedisSentinels::start(3000);
     let store = connect("redis", &servers.url()).await;
     let fred = connect("fred", &servers.url()).await;
     let mut changes = store.changes("k").await.unwrap();

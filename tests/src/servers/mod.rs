@@ -213,6 +213,24 @@ impl RedisServer {
         }
     }
 
+    /// Bytes that clients have sent and the server has not read, as the system counts them: what is
+    /// on its way to a stopped server.
+    ///
+    /// # Panics
+    /// When the system does not tell.
+    pub fn unread(&self) -> u64 {
+        let table = fs::read_to_string("/proc/net/tcp").expect("the system's table of connections");
+        let local = format!("0100007F:{:04X}", self.port);
+        let ours = table.lines().filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (_, waiting) = words.get(4)?.split_once(':')?;
+            // 01 is an established one.
+            let is_ours = words[1] == local && words[3] == "01";
+            is_ours.then(|| u64::from_str_radix(waiting, 16).unwrap_or_default())
+        });
+        ours.sum()
+    }
+
     /// What the server has logged since its last start.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()

@@ -7,6 +7,7 @@ use infra_state::{
     Change, Error, ErrorKind, StateOptions, StateStore, StoreOptions, WatchEvent, WatchStream,
     create_state_store,
 };
+use infra_tests::LATE;
 use infra_tests::servers::{RedisConfig, RedisServer};
 
 use crate::BACKEND;
@@ -125,7 +126,7 @@ async fn s54_a_watch_of_a_stopped_server_fails_within_its_deadline() {
     server.cont();
     assert!(error.is_transient(), "{error}");
     assert_eq!(error.outcome(), Outcome::NotApplied);
-    assert!(asked.elapsed() < 3 * SECOND, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < SECOND + LATE, "{:?}", asked.elapsed());
 }
 
 /// Larger than what a server compares by itself.
@@ -206,7 +207,8 @@ async fn commit(store: &StateStore) -> Result<(), Error> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s54_swaps_and_transactions_of_a_stopped_server_are_unknown() {
     let server = RedisServer::start(RedisConfig::new());
-    let store = connect(server.url(), SECOND).await;
+    let limit = 3 * SECOND;
+    let store = connect(server.url(), limit).await;
     store.set("k", &1).await.unwrap();
     let old = store.get_versioned::<i64>("k").await.unwrap().version;
     server.stop();
@@ -218,7 +220,8 @@ async fn s54_swaps_and_transactions_of_a_stopped_server_are_unknown() {
     );
     let took = asked.elapsed();
     server.cont();
-    assert!(took >= SECOND && took < SECOND * 3 / 2, "{took:?}");
+    // None waits twice, nor for another.
+    assert!(took >= limit && took < 2 * limit, "{took:?}");
     let errors = [
         (swap.unwrap_err(), Outcome::Unknown),
         (both.unwrap_err(), Outcome::Unknown),

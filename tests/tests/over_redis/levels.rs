@@ -8,15 +8,19 @@ use infra_state::{
     Acknowledged, Error, ErrorKind, Requirement, StateOptions, StateStore, StoreOptions,
     create_state_store,
 };
+use infra_tests::LATE;
 use infra_tests::servers::{RedisConfig, RedisServer, valkey_program};
 
 use crate::BACKEND;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A primary whose replicas are supplied at once.
+/// A primary whose replicas are supplied at once, and that looks every 10 ms, not every 100, for
+/// confirmations whose time is over: what is left until the caller's own deadline is for the busy
+/// machine.
 fn primary() -> RedisServer {
-    RedisServer::start(RedisConfig::new().line("repl-diskless-sync-delay 0"))
+    let config = RedisConfig::new().line("repl-diskless-sync-delay 0");
+    RedisServer::start(config.line("hz 100"))
 }
 
 fn options(url: String, level: Acknowledged, limit: Duration) -> StateOptions {
@@ -127,7 +131,7 @@ async fn ack_refusals_come_at_once_and_conflicts_are_conflicts() {
     raw.text(&["CONFIG", "SET", "maxmemory", "1"]);
     let both = store.set_many(&[("a", 1), ("b", 2)]).await;
     refused(both, ErrorKind::Capacity);
-    assert!(asked.elapsed() < 5 * SECOND, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < 10 * SECOND, "{:?}", asked.elapsed());
     replica.cont();
     // Whoever waits for a confirmation is cut off when the server becomes a replica.
     until("quiet", || is_quiet(&primary)).await;
@@ -175,7 +179,8 @@ async fn ack_a_stopped_replica_fails_each_write_at_its_own_deadline() {
     let asked = Instant::now();
     let calls = tokio::join!(short.set("k2", &1), short.increment("n", 1));
     let took = asked.elapsed();
-    assert!(took >= SECOND && took < 3 * SECOND, "{took:?}");
+    // Each for itself: not one after the other, and not for as long as the patient one.
+    assert!(took >= SECOND && took < 2 * SECOND + LATE, "{took:?}");
     missed(calls.0, "0 of 1 replicas");
     missed(calls.1, "0 of 1 replicas");
     let swap = short.compare_and_swap("k", &found.version, &1, None);
@@ -186,11 +191,9 @@ async fn ack_a_stopped_replica_fails_each_write_at_its_own_deadline() {
     let calls = tokio::join!(both, short.delete("a"));
     missed(calls.0, "0 of 1 replicas");
     missed(calls.1, "0 of 1 replicas");
-    // It is on the primary all the same, and reads wait for nobody.
-    let asked = Instant::now();
+    // It is on the primary all the same, and reads, which are answered here, wait for nobody.
     assert_eq!(short.get::<i64>("k").await.unwrap(), Some(1));
     assert_eq!(short.get::<i64>("n").await.unwrap(), Some(1));
-    assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
     replica.cont();
     patient.await.unwrap().unwrap();
     assert_eq!(replica.client().text(&["GET", "patient"]), "1");
@@ -217,7 +220,7 @@ async fn ack_callers_that_go_away_harm_nobody() {
     store.close().await;
     let error = closing.set("k", &1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
-    assert!(asked.elapsed() < 5 * SECOND);
+    assert!(asked.elapsed() < 10 * SECOND);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -274,7 +277,7 @@ async fn ack_writes_come_back_after_the_primary_does() {
     let asked = Instant::now();
     let error = store.set("k", &2).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(asked.elapsed() < 2 * SECOND);
+    assert!(asked.elapsed() < SECOND + LATE);
     primary.restart();
     let started = Instant::now();
     while store.set("k", &3).await.is_err() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use infra_core::{Classify, Outcome, context};
 use infra_redis::{Backoff, LinkStatus, RedisOptions};
 use infra_state::{Error, ErrorKind, StateOptions, StateStore, StoreOptions, create_state_store};
+use infra_tests::LATE;
 use infra_tests::servers::{RedisConfig, RedisServer};
 
 use crate::{BACKEND, Connection, Driver};
@@ -51,7 +52,7 @@ where
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s54_stopped_server_times_every_call_out_at_its_deadline() {
     let server = RedisServer::start(RedisConfig::new());
-    let limit = 2 * SECOND;
+    let limit = 3 * SECOND;
     let store = connect(&server, limit).await;
     store.set("k", &1).await.unwrap();
     server.stop();
@@ -76,7 +77,8 @@ async fn s54_stopped_server_times_every_call_out_at_its_deadline() {
             _ => Outcome::Unknown,
         };
         assert_eq!(error.outcome(), outcome, "{error}");
-        assert!(took >= limit && took < limit + limit / 10, "{took:?}");
+        // None waits twice, nor for another.
+        assert!(took >= limit && took < 2 * limit, "{took:?}");
     }
 }
 
@@ -147,14 +149,15 @@ async fn s57_reads_recover_soon_after_a_restart_without_a_new_handle() {
         let error = store.set("k", &2).await.unwrap_err();
         // Either it was on the way when the server died, or it waited for the server in vain.
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        assert!(asked.elapsed() < SECOND, "{error}");
+        assert!(asked.elapsed() < SECOND / 2 + LATE, "{error}");
         let error = store.get::<i64>("k").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(error.outcome(), Outcome::NotApplied);
         server.restart();
         let back = Instant::now();
         while store.get::<i64>("k").await.ok().flatten().is_none() {
-            assert!(back.elapsed() < 2 * SECOND, "not back");
+            // However long it was gone: the waits between two attempts end at a second.
+            assert!(back.elapsed() < SECOND + LATE, "not back");
         }
     }
     assert_eq!(store.get::<i64>("k").await.unwrap(), Some(1));
@@ -187,13 +190,26 @@ async fn s57_no_number_of_failed_attempts_ends_the_reconnecting() {
     assert_eq!(connection.status(), LinkStatus::Up);
 }
 
+/// Bytes of `GET k`, and of `INCRBY n 1`.
+const READ: u64 = 20;
+const INCREMENT: u64 = 30;
+
+/// Until so much is on its way to a stopped server.
+async fn until_unread(server: &RedisServer, bytes: u64) {
+    let started = Instant::now();
+    while server.unread() < bytes {
+        assert!(started.elapsed() < 10 * SECOND, "{}", server.unread());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s57_calls_made_while_the_server_is_down_wait_for_it() {
     let mut server = RedisServer::start(RedisConfig::new().append_only());
     let store = connect(&server, 20 * SECOND).await;
     store.set("k", &7).await.unwrap();
     server.stop();
-    // Half of these are on the way when the server dies: reads go again, by themselves.
+    // All of these are on the way when the server dies: reads go again, by themselves.
     let reading = {
         let store = store.clone();
         context::spawn(async move {
@@ -204,11 +220,13 @@ async fn s57_calls_made_while_the_server_is_down_wait_for_it() {
             .await
         })
     };
+    until_unread(&server, 20 * READ).await;
+    let before = server.unread();
     let writing = {
         let store = store.clone();
         context::spawn(async move { store.increment("n", 1).await })
     };
-    tokio::time::sleep(SECOND / 5).await;
+    until_unread(&server, before + INCREMENT).await;
     server.kill();
     let error = writing.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -262,7 +280,8 @@ async fn s57_nothing_acknowledged_is_lost_when_the_server_dies_under_load() {
     let sum = store.get::<i64>("sum").await.unwrap().unwrap();
     let bounds = acknowledged..=acknowledged + unknown;
     assert!(bounds.contains(&sum), "{sum} not in {bounds:?}");
-    assert!(acknowledged > 300, "{acknowledged}");
+    // All that was counted before the restart, but for the calls that were on their way then.
+    assert!(acknowledged >= 300 - 16, "{acknowledged}");
 }
 
 fn connection_id(server: &RedisServer) -> Option<String> {
@@ -290,8 +309,12 @@ async fn s59_readonly_makes_the_driver_dial_again() {
         assert!(error.is_safe_to_repeat());
     }
     assert_eq!(store.get::<i64>("k").await.unwrap(), Some(1));
-    let after = connection_id(&server).unwrap();
-    assert_ne!(before, after);
+    // The server may hear late that the former has ended.
+    let started = Instant::now();
+    while connection_id(&server).is_none_or(|after| after == before) {
+        assert!(started.elapsed() < 10 * SECOND, "still the same connection");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     raw.text(&["REPLICAOF", "NO", "ONE"]);
     store.set("k", &3).await.unwrap();
 }

@@ -8,7 +8,7 @@ use infra_state::{
     create_state_store,
 };
 use infra_tests::raw::RawClient;
-use infra_tests::servers::RedisCluster;
+use infra_tests::servers::{RedisCluster, RedisConfig};
 
 use crate::support::{PATIENT, SECOND, key_at, until, valkey};
 
@@ -46,7 +46,9 @@ fn calls(cluster: &RedisCluster, place: usize, command: &str) -> u64 {
 /// The first primary has a replica, the others have none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_of_a_cluster_answer_reads_and_confirm_writes() {
-    let mut cluster = RedisCluster::start(3, 1, 4000);
+    // Confirmations whose time is over are looked for every 10 ms, not every 100.
+    let config = RedisConfig::new().line("hz 100");
+    let mut cluster = RedisCluster::start_with(config, 3, 1, 4000);
     ack_a_write_is_on_the_replica_of_its_primary(&cluster).await;
     ack_a_write_that_moves_is_confirmed_where_it_lands(&cluster).await;
     replica_reads_come_from_the_replicas_of_the_slots_primary(&cluster).await;
@@ -245,16 +247,15 @@ async fn replica_reads_fall_back_to_the_primary(cluster: &RedisCluster) {
     })
     .await;
     until_replica_reads(cluster, &store, &key).await;
-    // Silent: half of the first read's time is lost, no more.
+    // Silent: half of the first read's time is lost, so that the primary has the other half.
     cluster.node(3).stop();
-    let asked = Instant::now();
     assert_eq!(store.get::<i64>(&key).await.unwrap(), Some(1));
-    assert!(asked.elapsed() < 4 * SECOND, "{:?}", asked.elapsed());
+    // And of no other's, where each would lose 2 s.
     let asked = Instant::now();
     for _ in 0..50 {
         assert_eq!(store.get_many::<i64>(&[&key]).await.unwrap(), [Some(1)]);
     }
-    assert!(asked.elapsed() < 2 * SECOND, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < 10 * SECOND, "{:?}", asked.elapsed());
     cluster.node(3).cont();
     until_replica_reads(cluster, &store, &key).await;
     store.close().await;
