@@ -9,12 +9,15 @@
 )]
 
 use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use infra_tests::raw::RawClient;
-use infra_tests::servers::{RedisConfig, RedisServer, shared_redis_url, unique_name, version_at};
+use infra_tests::servers::{
+    RedisConfig, RedisServer, free_port, shared_redis_url, unique_name, version_at,
+};
 
 #[test]
 fn server_answers_and_says_its_version() {
@@ -44,6 +47,37 @@ fn killed_server_refuses_and_starts_again() {
     assert!(RawClient::from_url(&server.url()).is_err());
     server.restart();
     assert_eq!(server.client().text(&["PING"]), "PONG");
+}
+
+/// Also while the server is down, and none listens there.
+#[test]
+fn port_is_kept_from_other_processes() {
+    let mut server = RedisServer::start(RedisConfig::new());
+    server.kill();
+    for port in [server.port(), free_port()] {
+        // What another process tries first.
+        assert!(UdpSocket::bind(("127.0.0.1", port)).is_err(), "{port}");
+    }
+}
+
+#[test]
+fn unread_bytes_are_those_that_a_stopped_server_has_not_seen() {
+    let server = RedisServer::start(RedisConfig::new());
+    let mut client = server.client();
+    assert_eq!(client.text(&["PING"]), "PONG");
+    assert_eq!(server.unread(), 0);
+    server.stop();
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(move || client.text(&["PING"]));
+        let end = Instant::now() + Duration::from_secs(10);
+        while server.unread() == 0 {
+            assert!(Instant::now() < end, "nothing is on its way");
+        }
+        assert_eq!(server.unread(), "*1\r\n$4\r\nPING\r\n".len() as u64);
+        server.cont();
+        assert_eq!(answer.join().unwrap(), "PONG");
+    });
+    assert_eq!(server.unread(), 0);
 }
 
 #[test]
