@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use infra_tests::desk::Desk;
 
@@ -107,6 +107,14 @@ fn log_lines_are_json_with_the_execution_s_id() {
     assert!(with_id > 25, "{with_id} lines carry the id of an execution");
 }
 
+/// Whether the process has said what it does when it is asked to end; before, that kills it.
+fn minds_termination(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+    caught & 1 << (15 - 1) != 0
+}
+
 #[test]
 fn termination_ends_the_run_in_order() {
     // Long enough to be interrupted on any machine.
@@ -115,7 +123,11 @@ fn termination_ends_the_run_in_order() {
         .arg("0.9")
         .env("LOG_LEVEL", "INFO")
         .spawn();
-    std::thread::sleep(Duration::from_millis(300));
+    let end = Instant::now() + Duration::from_secs(60);
+    while !minds_termination(desk.pid()) {
+        assert!(Instant::now() < end, "it never minds the signal");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let kill = Command::new("sh")
         .arg("-c")
         .arg(format!("kill -TERM {}", desk.pid()))
