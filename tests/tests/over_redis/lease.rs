@@ -146,8 +146,8 @@ async fn s50_a_frozen_process_knows_that_it_lost_before_it_does_anything() {
     holder.signal("CONT");
     let (refused, before) = holder.wait_for("refused");
     assert_eq!(refused, format!("refused {:?}", ErrorKind::LeaseLost));
-    let valid = before.iter().filter_map(|line| line.strip_prefix("valid "));
-    let last = valid.last().map_or(0, |at| at.parse().unwrap());
+    let mut valid = before.iter().filter_map(|line| line.strip_prefix("valid "));
+    let last = valid.next_back().map_or(0, |at| at.parse().unwrap());
     assert!(last <= frozen, "valid at {last}, frozen at {frozen}");
     assert!(before.iter().any(|line| line.starts_with("lost ")));
     assert!(next.is_valid());

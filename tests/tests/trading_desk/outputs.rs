@@ -112,7 +112,7 @@ fn minds_termination(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
-    caught & 1 << (15 - 1) != 0
+    caught & (1 << (15 - 1)) != 0
 }
 
 #[test]
