@@ -38,6 +38,8 @@ mod replicas;
 mod signals;
 #[path = "over_redis/suite.rs"]
 mod suite;
+#[path = "over_redis/table.rs"]
+mod table;
 
 const BACKEND: &str = "fred";
 

@@ -9,10 +9,14 @@
     missing_docs
 )]
 
+#[path = "redis_cluster/faults.rs"]
+mod faults;
 #[path = "redis_cluster/levels.rs"]
 mod levels;
 #[path = "redis_cluster/moving.rs"]
 mod moving;
+#[path = "over_redis/operations.rs"]
+mod operations;
 #[path = "redis_cluster/outage.rs"]
 mod outage;
 #[path = "redis_cluster/reach.rs"]
@@ -23,3 +27,5 @@ mod routing;
 mod sharing;
 #[path = "redis_cluster/support.rs"]
 mod support;
+#[path = "over_redis/table.rs"]
+mod table;

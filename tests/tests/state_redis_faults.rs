@@ -16,3 +16,5 @@ use infra_state::RedisDriver as Driver;
 mod faults;
 #[path = "over_redis/operations.rs"]
 mod operations;
+#[path = "over_redis/table.rs"]
+mod table;

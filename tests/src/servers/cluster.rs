@@ -258,6 +258,22 @@ impl RedisCluster {
         true
     }
 
+    /// Lets a node serve a slot whose keys it has got; the others hear of it by and by.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn take_slot(&self, slot: u16, to: usize) {
+        self.set_slot(to, &[&slot.to_string(), "NODE", &self.ids[to]]);
+    }
+
+    /// Takes back what [`open_slot`](Self::open_slot) has begun, at one of both nodes.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn shut_slot(&self, slot: u16, place: usize) {
+        self.set_slot(place, &[&slot.to_string(), "STABLE"]);
+    }
+
     /// Says that the slot has moved.
     ///
     /// # Panics

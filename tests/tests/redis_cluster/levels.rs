@@ -146,7 +146,7 @@ async fn reading(cluster: &RedisCluster) -> StateStore {
 }
 
 /// Until the replica answers reads of this key.
-async fn until_replica_reads(cluster: &RedisCluster, store: &StateStore, key: &str) {
+pub(crate) async fn until_replica_reads(cluster: &RedisCluster, store: &StateStore, key: &str) {
     until("the replica is read", async || {
         let before = calls(cluster, 3, "get");
         store.get::<i64>(key).await.unwrap();
