@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use infra_core::{Classify, Outcome, context};
-use infra_state::{ErrorKind, StateSignal, StateStore, WatchEvent, WatchStream};
+use infra_state::{Change, ChangeStream, ErrorKind, StateSignal, StateStore, WatchEvent};
 use infra_tests::proxy::CuttingProxy;
 use infra_tests::servers::{RedisCluster, RedisConfig};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::support::{
     PATIENT, SECOND, connect, event, key_at, signal, tell_version, until, valkey,
@@ -39,8 +40,7 @@ async fn s57_a_replica_takes_over(config: RedisConfig) {
     let (port, far) = (cluster.node(3).port(), proxy.port());
     let url = format!("{}/?map=127.0.0.1:{port}=127.0.0.1:{far}", cluster.url());
     let slow = connect(&url, 2 * SECOND).await;
-    let mut late = slow.watch(&watched).await.unwrap();
-    while event(&mut late).await != WatchEvent::Ready {}
+    let mut late = heard_by(slow.changes(&watched).await.unwrap());
     cluster.node_mut(0).kill();
     let told = signal(&mut signals).await;
     assert!(matches!(told, StateSignal::Lost { .. }), "{told:?}");
@@ -67,7 +67,7 @@ async fn s57_a_replica_takes_over(config: RedisConfig) {
         matches!(next, Ok(Some(WatchEvent::Put { key: put, .. })) if put == key)
     })
     .await;
-    a_watch_that_hears_late_of_a_new_primary_has_a_gap(&store, &proxy, &mut late, &watched).await;
+    a_watch_that_hears_late_of_a_new_primary_has_gaps(&store, &proxy, &mut late, &watched).await;
     // The old primary comes back as a replica, and nothing changes.
     cluster.node_mut(0).restart();
     until("it follows", async || {
@@ -80,31 +80,53 @@ async fn s57_a_replica_takes_over(config: RedisConfig) {
     assert_eq!(store.get::<i64>(&lost).await.unwrap(), Some(9));
 }
 
-/// What was written meanwhile is not made up for, so that has to be told: when the primary is lost, and
-/// once more when the new one reports.
-async fn a_watch_that_hears_late_of_a_new_primary_has_a_gap(
+/// What a stream of changes tells, each as soon as it does: one that is not taken is replaced by
+/// the next.
+fn heard_by(mut changes: ChangeStream) -> UnboundedReceiver<(Instant, Change)> {
+    let (sender, heard) = unbounded_channel();
+    context::spawn(async move {
+        while let Some(change) = changes.next().await {
+            if sender.send((Instant::now(), change)).is_err() {
+                return;
+            }
+        }
+    });
+    heard
+}
+
+/// The next gap for this reason; no key comes before it.
+async fn gap(heard: &mut UnboundedReceiver<(Instant, Change)>, reason: &str) -> Instant {
+    loop {
+        let next = tokio::time::timeout(40 * SECOND, heard.recv()).await;
+        match next.expect(reason).expect("the watch goes on") {
+            (at, Change::Gap(told)) if told.contains(reason) => return at,
+            (_, Change::Gap(_)) => {}
+            (_, change) => panic!("{change:?} before {reason}"),
+        }
+    }
+}
+
+/// What was written meanwhile is not made up for, so that has to be told: when the primary is
+/// lost, when there is another, when that one does not report in time, and when it does at last.
+async fn a_watch_that_hears_late_of_a_new_primary_has_gaps(
     store: &StateStore,
     proxy: &CuttingProxy,
-    late: &mut WatchStream,
+    late: &mut UnboundedReceiver<(Instant, Change)>,
     watched: &str,
 ) {
-    while !matches!(event(late).await, WatchEvent::Gap { .. }) {}
-    store
-        .increment(&format!("{watched}missed"), 1)
-        .await
-        .unwrap();
-    // All that is told of the loss: the new primary is waited for 2 s, and then that is told too.
-    while let Ok(told) = tokio::time::timeout(4 * SECOND, late.next()).await {
-        let put = matches!(told, Some(WatchEvent::Put { .. }));
-        assert!(!put, "heard through a proxy that holds");
-    }
+    gap(late, "was lost").await;
+    let at_once = gap(late, "primaries of the cluster changed").await;
+    let in_vain = gap(late, "primaries of the cluster changed").await;
+    assert!(in_vain - at_once > SECOND, "{:?}", in_vain - at_once);
+    let missed = format!("{watched}missed");
+    store.increment(&missed, 1).await.unwrap();
     proxy.hold(false);
-    while !matches!(event(late).await, WatchEvent::Gap { .. }) {}
+    gap(late, "made anew").await;
     let key = format!("{watched}after");
     until("the watch hears the new primary", async || {
         store.increment(&key, 1).await.unwrap();
-        let next = tokio::time::timeout(SECOND / 2, late.next()).await;
-        matches!(next, Ok(Some(WatchEvent::Put { key: put, .. })) if put == key)
+        let next = tokio::time::timeout(SECOND / 2, late.recv()).await;
+        matches!(next, Ok(Some((_, Change::Key(put)))) if *put == key)
     })
     .await;
 }
