@@ -167,10 +167,33 @@ impl Connection {
         transaction: Transaction,
         limit: Duration,
     ) -> Result<Vec<Value>, RedisFault> {
+        self.in_one_step(transaction, Effect::Write, limit).await
+    }
+
+    /// [`Connection::transaction`] of commands that only read: what they answer is of one moment,
+    /// and where the connection is lost they go again over the next one.
+    ///
+    /// # Errors
+    /// As [`Connection::command`].
+    pub async fn snapshot(
+        &self,
+        reads: Transaction,
+        limit: Duration,
+    ) -> Result<Vec<Value>, RedisFault> {
+        let answers = self.in_one_step(reads, Effect::Read, limit).await;
+        answers.map_err(RedisFault::of_read)
+    }
+
+    async fn in_one_step(
+        &self,
+        transaction: Transaction,
+        effect: Effect,
+        limit: Duration,
+    ) -> Result<Vec<Value>, RedisFault> {
         let pipeline = transaction.finish();
         let packed = pipeline.get_packed_pipeline();
         let request = Request::Packed(&packed, Answers::Many(pipeline.len()));
-        let answers = self.call(request, Effect::Write, limit).await?;
+        let answers = self.call(request, effect, limit).await?;
         transaction_answers(many(answers)?)
     }
 

@@ -323,20 +323,68 @@ async fn a_key_that_moves_again_and_again_during_one_scan_is_found() {
     scan.moved(0, 2);
     assert!(scan.found.is_empty(), "{:?}", scan.found);
     assert!(scan.rest().await, "missed after it came back");
-    // In every pass: that comes to an end, which is transient.
+    // In every pass, and never where it looks: that comes to an end, which is transient.
     scan.found.clear();
-    let mut at = 2;
+    assert!(scan.pages(3).await);
     let error = loop {
+        scan.moved(2, 0);
+        assert!(scan.pages(1).await);
         let page = scan.driver.scan("key", scan.cursor.take(), 20 * SECOND);
         match page.await {
             Ok(page) => scan.cursor = page.next,
             Err(error) => break error,
         }
         assert!(scan.cursor.is_some(), "the scan believed in what moved");
-        let to = (at + 1) % 3;
-        scan.moved(at, to);
-        at = to;
+        scan.moved(0, 2);
+        assert!(scan.pages(2).await);
     };
+    assert!(scan.found.is_empty(), "{:?}", scan.found);
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("again and again"), "{error}");
+}
+
+/// The slot is its primary's before and after, and nobody has another epoch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_carried_away_and_back_during_one_pass_is_found() {
+    let mut scan = Scanned::start().await;
+    let slot = scan.cluster.slot_of(&scan.key);
+    let (here, there) = (scan.order[2], scan.order[0]);
+    assert!(scan.pages(3).await);
+    scan.cluster.open_slot(slot, here, there);
+    while scan.cluster.move_keys(slot, here, there) {}
+    assert!(scan.pages(1).await);
+    assert!(scan.found.is_empty(), "{:?}", scan.found);
+    // The owner takes no keys back while it gives them away.
+    scan.cluster.shut_slot(slot, here);
+    while scan.cluster.move_keys(slot, there, here) {}
+    scan.cluster.shut_slot(slot, there);
+    assert!(scan.rest().await, "missed what was away for a moment");
+}
+
+/// As after a move that was interrupted: scans end, and find what lies on either side.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_stays_half_moved_ends_no_scan() {
+    let mut scan = Scanned::start().await;
+    let slot = scan.cluster.slot_of(&scan.key);
+    let (here, there) = (scan.order[2], scan.order[0]);
+    scan.cluster.open_slot(slot, here, there);
+    for away in [false, true] {
+        scan.found.clear();
+        assert!(scan.rest().await, "away: {away}");
+        while scan.cluster.move_keys(slot, here, there) {}
+    }
+}
+
+/// A user who may not ask the nodes about their slots, or not in one step with a page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_may_not_ask_about_slots_can_scan() {
+    for forbidden in ["-cluster|nodes", "-multi"] {
+        let rule = format!("bot on >secret ~* &* +@all {forbidden}");
+        let cluster = RedisCluster::start_with(RedisConfig::new().acl_user(&rule), 3, 0, PATIENT);
+        let url = cluster.url().replace("://", "://bot:secret@");
+        let store = connect(&url, 10 * SECOND).await;
+        let entries: Vec<_> = (0..60).map(|n| (format!("k{n}"), n)).collect();
+        store.set_many(&entries).await.unwrap();
+        assert_eq!(store.scan("k").collect().await.unwrap().len(), 60);
+    }
 }

@@ -201,6 +201,12 @@ impl ClusterMap {
         self.primaries.get(usize::from(*place))
     }
 
+    /// Whether some primary serves the slot of this number.
+    pub fn is_served(&self, slot: u16) -> bool {
+        let place = self.owners.get(usize::from(slot));
+        place.is_some_and(|place| usize::from(*place) < self.primaries.len())
+    }
+
     /// The slots that this primary serves.
     pub fn slots_of(&self, node: &Node) -> Vec<Slot> {
         let slots = (0..SLOTS as i64).filter_map(Slot::new);
@@ -290,6 +296,8 @@ mod tests {
         assert_eq!(owner(&first, 99).as_deref(), Some("b"));
         assert_eq!(owner(&first, 100).as_deref(), Some("a"));
         assert_eq!(owner(&first, 9001), None);
+        let served = [99, 9000, 9001, 16_384].map(|slot| first.is_served(slot));
+        assert_eq!(served, [true, true, false, false]);
         assert_eq!(first.slots_of(&first.primaries()[1]).len(), 100);
         assert!(first.next(&layout(99), connect).is_none());
         let second = first.next(&layout(100), connect).unwrap();

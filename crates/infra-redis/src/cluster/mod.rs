@@ -37,6 +37,7 @@ pub use route::Command;
 pub use slot::Slot;
 
 use crate::connect_error::{ConnectError, ConnectFault};
+use crate::fault::{FaultKind, RedisFault};
 use crate::link::LinkStatus;
 use crate::options::RedisOptions;
 use crate::replicas::ReadFrom;
@@ -184,6 +185,23 @@ impl Cluster {
         match timeout(limit, done).await {
             Ok(Ok(looks)) => looks.answered,
             _ => false,
+        }
+    }
+
+    /// [`Cluster::refresh`], and then the map.
+    ///
+    /// # Errors
+    /// Why no node tells about the cluster.
+    pub async fn fresh_map(&self, limit: Duration) -> Result<Arc<ClusterMap>, RedisFault> {
+        if self.refresh(limit).await {
+            return Ok(self.map());
+        }
+        match &*self.handle.shared.trouble() {
+            None => {
+                let message = "no node of the cluster tells which primaries there are";
+                Err(RedisFault::new(FaultKind::Unavailable, message))
+            }
+            trouble => Err(RedisFault::unavailable(trouble.as_ref())),
         }
     }
 

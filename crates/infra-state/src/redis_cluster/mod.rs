@@ -8,7 +8,7 @@
 //! | `set_many` | one `SET` for each key: others may see a part, and each key fails by itself |
 //! | `get_many`, `delete_many` | one `MGET` or `DEL` for the keys of a slot; each key fails by itself |
 //! | `transaction`, `compare_and_swap` | keys of one slot; others are refused before anything is sent |
-//! | `scan` | every primary in turn; again while slots move, at most 16 times |
+//! | `scan` | every primary in turn; again for slots that were on the move, at most 16 times |
 //! | `watch` | a connection to every primary; a gap where the primaries changed |
 //! | `ack=` | the replicas, or the disk, of the primary of each key; of several keys each by itself |
 //! | `read=replicas` | the replicas of the primary of each key; what they do not have is asked of it |
@@ -23,6 +23,10 @@
 //! While a slot is being moved, calls over several keys of it that lie on both sides are refused by
 //! the nodes: `get_many` and `delete_many` then ask for one key at a time, transactions wait until
 //! their deadlines and fail as [`Unavailable`](crate::ErrorKind::Unavailable), not applied.
+//!
+//! While a primary is down, calls for the slots of others go on, if the nodes let them: by default
+//! (`cluster-require-full-coverage yes`) they refuse every slot from when they hold a primary for dead
+//! until another has taken its slots. Calls wait for that too.
 //!
 //! Each primary keeps a marker under `~instance{..}`, as one server does under `~instance`.
 

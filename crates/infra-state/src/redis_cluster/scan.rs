@@ -1,22 +1,30 @@
 //! Scanning all keys of a cluster, one primary after the other.
 //!
-//! A key whose slot stays where it is while all primaries are scanned is found. One whose slot
-//! moves may come to a primary that was scanned already; but if it moves once in two passes, one of
-//! them finds it. So the primaries are asked before and after each pass which slots they serve and
-//! which of them are being moved, and passes follow until each slot has stayed for one of them, or
-//! has moved no more than once in two. A slot that went to and fro within a pass is known by the
-//! epoch of its primary, which grows with the slots that it takes over; where that happens in pass
-//! after pass, it is believed after a few that no slot came back in each. Where a primary is new or
-//! gone, the scan begins anew. The store takes repetitions out.
+//! A key can be missed only where its slot moves: it leaves a primary that is still to be scanned
+//! for one that was scanned already. So each page comes, in one step, with what its primary says
+//! about its slots at that moment. A slot is settled when some primary served it at each of its
+//! own pages of one pass, and was not giving away its keys: all keys of the slot lay there
+//! whenever that primary was looked at, and `SCAN` returns what is there at all of its pages.
+//! What happened in between does not matter, neither moves to and fro nor one that was begun and
+//! taken back, nor do epochs, clocks or what other nodes have heard of. Passes over all primaries
+//! follow until each slot is settled that anybody serves.
 //!
-//! Not noticed is a move that is begun and taken back within one pass, keys and all.
+//! A slot may be left half moved for long. Where it was leaving the same primary at each page of
+//! it in two passes that follow each other, it is taken for settled too: keys go in one direction
+//! then, so a key that went behind the first pass was found by the second. Only here a key can be
+//! missed, if somebody moves it back by hand, and there again, within these two passes.
+//!
+//! Where a primary is new or gone, the scan begins anew. The store takes repetitions out. A user
+//! who may not ask `CLUSTER NODES`, or use `MULTI`, gets two passes and no certainty while slots
+//! move.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use infra_redis::{Cluster, ClusterMap, Effect};
+use infra_redis::redis::cmd;
+use infra_redis::{Cluster, ClusterMap, Connection, Effect, RedisFault, Transaction, Value};
 
-use super::settled::{Served, Unsettled};
+use super::settled::{Own, Settling};
 use crate::driver::{DriverError, ScanCursor, ScanPage};
 use crate::error::ErrorKind;
 use crate::redis::scan as one_server;
@@ -26,8 +34,6 @@ use crate::redis_common::reply;
 const MAX_RESTARTS: u32 = 16;
 /// So many passes are made for slots that move, before the scan fails.
 const MAX_PASSES: u32 = 16;
-/// So many passes are made for slots that may have moved and come back.
-const CERTAIN_PASSES: u32 = 4;
 /// So many are made where nobody tells which slots move.
 const BLIND_PASSES: u32 = 2;
 
@@ -37,50 +43,73 @@ struct Position {
     restarts: u32,
     /// The primaries that the scan knows, as a hash.
     primaries: u64,
-    /// What they said about their slots before this pass; none where they may not be asked.
-    served: Option<String>,
-    /// The same before the pass before this one.
-    earlier: Option<String>,
-    /// The slots for which passes are made.
-    unsettled: String,
+    /// None where the primaries may not be asked.
+    settling: Option<Settling>,
     passes: u32,
     place: usize,
     cursor: String,
 }
 
 impl Position {
+    fn first(map: &ClusterMap, restarts: u32) -> Self {
+        Position {
+            restarts,
+            primaries: primaries(map),
+            settling: Some(Settling::new()),
+            passes: 1,
+            place: 0,
+            cursor: "0".to_owned(),
+        }
+    }
+
     fn to_cursor(&self) -> ScanCursor {
-        let served = self.served.as_deref().unwrap_or("-");
-        let earlier = self.earlier.as_deref().unwrap_or("-");
-        let (restarts, primaries, unsettled) = (self.restarts, self.primaries, &self.unsettled);
-        let (passes, place, cursor) = (self.passes, self.place, &self.cursor);
+        let settling = self.settling.as_ref().map(Settling::to_text);
+        let settling = settling.as_deref().unwrap_or("blind");
+        let (restarts, primaries, passes) = (self.restarts, self.primaries, self.passes);
+        let (place, cursor) = (self.place, &self.cursor);
         ScanCursor::new(format!(
-            "{restarts}.{primaries:x}.{served}.{earlier}.{unsettled}.{passes}.{place}.{cursor}"
+            "{restarts}.{primaries:x}.{settling}.{passes}.{place}.{cursor}"
         ))
     }
 
     fn read(cursor: &ScanCursor) -> Option<Position> {
         let mut parts = cursor.as_str().split('.');
         let mut next = || parts.next();
-        let position = Position {
+        Some(Position {
             restarts: next()?.parse().ok()?,
             primaries: u64::from_str_radix(next()?, 16).ok()?,
-            served: Some(next()?.to_owned()).filter(|served| served != "-"),
-            earlier: Some(next()?.to_owned()).filter(|served| served != "-"),
-            unsettled: next()?.to_owned(),
+            settling: match next()? {
+                "blind" => None,
+                text => Some(Settling::of_text(text)?),
+            },
             passes: next()?.parse().ok()?,
             place: next()?.parse().ok()?,
             cursor: next()?.to_owned(),
-        };
-        Some(position)
+        })
     }
 
-    /// The next pass over all primaries.
-    fn again(self, served: Option<String>, unsettled: String) -> Position {
+    /// After a page of the present primary, which goes on at `next`.
+    fn went_on(&mut self, own: Option<Own>, next: Option<ScanCursor>) {
+        match (&mut self.settling, own) {
+            (Some(settling), Some(own)) => settling.page(own),
+            (settling, None) => *settling = None,
+            (None, _) => {}
+        }
+        match next {
+            Some(cursor) => self.cursor = cursor.as_str().to_owned(),
+            None => {
+                if let Some(settling) = &mut self.settling {
+                    settling.primary_ends(self.place);
+                }
+                self.place += 1;
+                self.cursor = "0".to_owned();
+            }
+        }
+    }
+
+    /// Another pass over all primaries.
+    fn again(self) -> Position {
         Position {
-            earlier: self.served,
-            served,
-            unsettled,
             passes: self.passes + 1,
             place: 0,
             cursor: "0".to_owned(),
@@ -123,21 +152,17 @@ impl Scan<'_> {
             let message = "the primaries of the cluster changed again and again during the scan";
             return Err(DriverError::new(ErrorKind::Unavailable, message));
         }
-        let map = self.fresh_map().await?;
-        let position = Position {
-            restarts,
-            primaries: primaries(&map),
-            served: self.served(&map).await?.map(|served| served.to_text()),
-            earlier: None,
-            unsettled: Unsettled::all().to_text(),
-            passes: 1,
-            place: 0,
-            cursor: "0".to_owned(),
+        // An old map is found out: its primaries do not have all slots.
+        let map = match self.cluster.map() {
+            map if restarts > 0 || map.primaries().is_empty() => {
+                self.cluster.fresh_map(self.left()).await?
+            }
+            map => map,
         };
-        Ok(empty(Some(position)))
+        Ok(empty(Some(Position::first(&map, restarts))))
     }
 
-    async fn go_on(&self, position: Position, prefix: &str) -> Result<ScanPage, DriverError> {
+    async fn go_on(&self, mut position: Position, prefix: &str) -> Result<ScanPage, DriverError> {
         let mut maps = self.cluster.maps();
         let map = self.cluster.map();
         if primaries(&map) != position.primaries {
@@ -146,9 +171,6 @@ impl Scan<'_> {
         let Some(node) = map.primaries().get(position.place) else {
             return self.end(position).await;
         };
-        let cursor = ScanCursor::new(position.cursor.as_str());
-        let command = one_server::command(prefix, Some(&cursor));
-        let connection = node.connection();
         // Not for longer than the node is one of the primaries.
         let changed = async {
             while let Some(next) = maps.changed().await {
@@ -157,76 +179,70 @@ impl Scan<'_> {
                 }
             }
         };
-        let answer = tokio::select! {
-            answer = connection.command(&command, Effect::Read, self.left()) => answer?,
+        let asked = self.ask(node.connection(), &position, prefix);
+        let (answer, own) = tokio::select! {
+            answer = asked => answer?,
             () = changed => return self.begin(position.restarts + 1).await,
         };
         let mut page = reply::page(answer)?;
-        let next = match page.next {
-            Some(cursor) => Position {
-                cursor: cursor.as_str().to_owned(),
-                ..position
-            },
-            None => Position {
-                place: position.place + 1,
-                cursor: "0".to_owned(),
-                ..position
-            },
-        };
-        page.next = Some(next.to_cursor());
+        position.went_on(own, page.next.take());
+        page.next = Some(position.to_cursor());
         Ok(page)
     }
 
+    /// A page, and what the primary serves at that moment, unless it may not be asked.
+    async fn ask(
+        &self,
+        node: &Connection,
+        position: &Position,
+        prefix: &str,
+    ) -> Result<(Value, Option<Own>), RedisFault> {
+        let cursor = ScanCursor::new(position.cursor.as_str());
+        let command = one_server::command(prefix, Some(&cursor));
+        if position.settling.is_some() {
+            let mut both = Transaction::new();
+            let mut nodes = cmd("CLUSTER");
+            nodes.arg("NODES");
+            both.add(command.clone());
+            both.add(nodes);
+            match node.snapshot(both, self.left()).await {
+                Ok(answers) => {
+                    let mut answers = answers.into_iter();
+                    let page = answers.next().unwrap_or(Value::Nil);
+                    return Ok((page, answers.next().as_ref().and_then(Own::read)));
+                }
+                Err(fault) if fault.code() == Some("NOPERM") => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        let page = node.command(&command, Effect::Read, self.left()).await?;
+        Ok((page, None))
+    }
+
     /// After the last primary: was that all?
-    async fn end(&self, position: Position) -> Result<ScanPage, DriverError> {
-        let map = self.fresh_map().await?;
+    async fn end(&self, mut position: Position) -> Result<ScanPage, DriverError> {
+        if position.settling.as_ref().is_some_and(Settling::is_done) {
+            return Ok(empty(None));
+        }
+        let map = self.cluster.fresh_map(self.left()).await?;
         if primaries(&map) != position.primaries {
             return self.begin(position.restarts + 1).await;
         }
-        if map.primaries().len() < 2 {
-            return Ok(empty(None));
-        }
-        let end = self.served(&map).await?;
-        let begin = position.served.as_deref().and_then(Served::of_text);
-        let unsettled = Unsettled::of_text(&position.unsettled);
-        let (Some(begin), Some(end), Some(unsettled)) = (begin, end, unsettled) else {
-            let all = Unsettled::all().to_text();
-            let next = (position.passes < BLIND_PASSES).then(|| position.again(None, all));
-            return Ok(empty(next));
+        let done = match &mut position.settling {
+            Some(settling) => {
+                settling.pass_ends(|slot| map.is_served(slot));
+                settling.is_done()
+            }
+            None => map.primaries().len() < 2 || position.passes >= BLIND_PASSES,
         };
-        let earlier = position.earlier.as_deref().and_then(Served::of_text);
-        let (unsettled, moved) = unsettled.after(earlier.as_ref(), &begin, &end);
-        if unsettled.is_empty() || (!moved && position.passes >= CERTAIN_PASSES) {
+        if done {
             return Ok(empty(None));
         }
         if position.passes >= MAX_PASSES {
             let message = "slots of the cluster moved again and again during the scan";
             return Err(DriverError::new(ErrorKind::Unavailable, message));
         }
-        let next = position.again(Some(end.to_text()), unsettled.to_text());
-        Ok(empty(Some(next)))
-    }
-
-    async fn fresh_map(&self) -> Result<std::sync::Arc<ClusterMap>, DriverError> {
-        if self.cluster.refresh(self.left()).await {
-            return Ok(self.cluster.map());
-        }
-        let message = "no node of the cluster tells which primaries there are";
-        Err(DriverError::new(ErrorKind::Unavailable, message))
-    }
-
-    /// What the primaries say about their slots; none where one may not be asked.
-    async fn served(&self, map: &ClusterMap) -> Result<Option<Served>, DriverError> {
-        let mut served = Served::default();
-        for node in map.primaries() {
-            let asked = [&b"CLUSTER"[..], b"NODES"];
-            let connection = node.connection();
-            let answer = connection.send(&asked, Effect::Read, self.left()).await;
-            if !served.add(answer)? {
-                return Ok(None);
-            }
-        }
-        Ok(Some(served))
+        Ok(empty(Some(position.again())))
     }
 }
 
@@ -251,13 +267,11 @@ mod tests {
 
     #[test]
     fn positions_survive_the_way_through_a_cursor() {
-        for served in [None, Some("1,0-99,300-300,50;2,100-200;".to_owned())] {
+        for settling in [None, Some(Settling::new())] {
             let position = Position {
                 restarts: 3,
                 primaries: 0xabc,
-                earlier: served.clone(),
-                served,
-                unsettled: "5-7,".to_owned(),
+                settling,
                 passes: 2,
                 place: 2,
                 cursor: "18446744073709551615".to_owned(),
@@ -265,7 +279,7 @@ mod tests {
             let read = Position::read(&position.to_cursor());
             assert_eq!(read, Some(position));
         }
-        for text in ["", "0", "1.2.3", "x.2.-.-.0.0.0.0"] {
+        for text in ["", "0", "1.2.3", "x.2.blind.0.0.0", "1.2.3.0.0.0"] {
             assert_eq!(Position::read(&ScanCursor::new(text)), None, "{text}");
         }
     }

@@ -15,7 +15,6 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use crate::driver::DriverError;
-use crate::error::ErrorKind;
 use crate::redis_common::{CAPACITY, Watches, first, follow};
 use crate::watch::{WatchFeed, WatchSink, watch_feed};
 
@@ -36,11 +35,7 @@ pub(super) async fn start(
     let beginning = async {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if !cluster.refresh(left).await {
-                let message = "no node of the cluster tells which primaries there are";
-                return Err(DriverError::new(ErrorKind::Unavailable, message));
-            }
-            let map = cluster.map();
+            let map = cluster.fresh_map(left).await?;
             trackers.retain(|address, _| names(&map, address));
             let new = |node: &&infra_redis::Node| !trackers.contains_key(node.address());
             let missing: Vec<_> = map.primaries().iter().filter(new).cloned().collect();
