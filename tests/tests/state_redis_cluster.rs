@@ -11,6 +11,8 @@
 
 #[path = "redis_cluster/faults.rs"]
 mod faults;
+#[path = "redis_cluster/leases.rs"]
+mod leases;
 #[path = "redis_cluster/levels.rs"]
 mod levels;
 #[path = "redis_cluster/moving.rs"]

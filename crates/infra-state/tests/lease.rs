@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use infra_core::{ManualClock, context};
-use infra_state::{ErrorKind, Lease, StateStore};
+use infra_core::{Classify, ManualClock, Outcome, context};
+use infra_state::layer::{Faults, Layers};
+use infra_state::{ErrorKind, Lease, MemoryDriver, MemoryOptions, StateStore, StoreOptions};
 
 const TTL: Duration = Duration::from_secs(10);
 const HOUR_MS: u64 = 3_600_000;
@@ -27,9 +28,35 @@ impl World {
     }
 
     fn lease(&self) -> Lease {
+        self.named("l")
+    }
+
+    fn named(&self, name: &str) -> Lease {
         let wall = self.wall.clone();
-        let lease = self.store.lease("l").ttl(TTL).clock(self.clock.shared());
+        let lease = self.store.lease(name).ttl(TTL).clock(self.clock.shared());
         lease.wall_clock(move || wall.load(Ordering::SeqCst))
+    }
+
+    /// A lease whose record is stored, and whose writer was not told; and a contender.
+    async fn unconfirmed(&mut self) -> (Lease, Lease) {
+        let driver = Arc::new(MemoryDriver::new(MemoryOptions::new()));
+        for seed in 0..1000 {
+            let faults = Faults::seeded(seed).fail_after(0.5);
+            let layers = Layers::new().faults(faults.clone());
+            let options = StoreOptions::new();
+            self.store = StateStore::layered(driver.clone(), &layers, options).unwrap();
+            let name = format!("l{seed}");
+            let lease = self.named(&name);
+            let attempt = lease.try_acquire().await;
+            faults.switch(false);
+            if attempt.is_err_and(|error| error.outcome() == Outcome::Unknown) {
+                assert!(lease.holder_now().await.unwrap().is_some());
+                let contender = self.named(&name);
+                assert!(contender.try_acquire().await.unwrap().is_none());
+                return (lease, contender);
+            }
+        }
+        panic!("no seed loses the right answers");
     }
 
     /// Lets time pass in steps, and whoever wakes up do its work.
@@ -167,6 +194,50 @@ async fn s51_dropping_a_guard_releases_without_blocking() {
         }
     });
     assert_eq!(next.await.unwrap().token(), 2);
+}
+
+#[tokio::test]
+async fn a_record_that_was_not_confirmed_is_its_writers_at_once() {
+    let mut world = World::new();
+    let (lease, contender) = world.unconfirmed().await;
+    // Of two calls only one gets it.
+    let clone = lease.clone();
+    let (one, two) = tokio::join!(lease.try_acquire(), clone.try_acquire());
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert!(one.is_some() != two.is_some(), "{one:?} {two:?}");
+    let held = one.or(two).unwrap();
+    assert_eq!(held.token(), 1);
+    for _ in 0..30 {
+        world.pass(TTL / 10).await;
+        assert!(held.is_valid());
+        assert!(contender.try_acquire().await.unwrap().is_none());
+        assert!(lease.try_acquire().await.unwrap().is_none());
+    }
+}
+
+/// Somebody else may have had the lease meanwhile, and the record have come back with an old copy.
+#[tokio::test]
+async fn a_record_that_was_not_confirmed_for_long_is_nobodys() {
+    for asleep in [false, true] {
+        let mut world = World::new();
+        let (lease, contender) = world.unconfirmed().await;
+        // One with another time to live is not the one that wrote it.
+        let longer = lease.clone().ttl(TTL * 9);
+        assert!(longer.try_acquire().await.unwrap().is_none());
+        let late = TTL - TTL / 10;
+        match asleep {
+            false => world.clock.advance(late),
+            // The monotonic clock stands still.
+            true => {
+                let millis = late.as_millis() as u64;
+                world.wall.fetch_add(millis, Ordering::SeqCst);
+            }
+        }
+        assert!(lease.try_acquire().await.unwrap().is_none());
+        world.pass_unseen(TTL + TTL / 5);
+        let held = contender.try_acquire().await.unwrap().unwrap();
+        assert_eq!(held.token(), 2);
+    }
 }
 
 #[tokio::test]

@@ -363,18 +363,25 @@ async fn ack_a_lease_is_held_only_once_a_replica_knows() {
     let primary = primary();
     let replica = primary.start_replica();
     let store = connect(&primary, Acknowledged::Replicated(1), SECOND).await;
-    let ttl = 3 * SECOND;
-    let lease = store.lease("leader").ttl(ttl);
+    let other = connect(&primary, Acknowledged::Replicated(1), 10 * SECOND).await;
+    let lease = store.lease("leader").ttl(600 * SECOND);
+    let contender = other.lease("leader").ttl(600 * SECOND);
     let guard = lease.acquire().await.unwrap();
     let token = guard.token();
     assert!(guard.release().await.unwrap());
     replica.stop();
     missed(lease.try_acquire().await, "0 of 1 replicas");
+    // Once more for what it wrote before, which is still not enough.
+    missed(lease.try_acquire().await, "0 of 1 replicas");
     replica.cont();
-    // Nobody holds it, so the time to live has to pass.
+    assert!(contender.try_acquire().await.unwrap().is_none());
+    // Nobody else can have had it, so its own writer need not wait for the time to live.
     let waited = tokio::time::timeout(20 * SECOND, lease.acquire()).await;
     let guard = waited.unwrap().unwrap();
     assert!(guard.token() > token, "{} after {token}", guard.token());
     let known = replica.client().text(&["GET", "~lease:leader"]);
     assert!(known.contains(&guard.token().to_string()), "{known}");
+    assert!(contender.try_acquire().await.unwrap().is_none());
+    // That was for once: now it is held, also for clones of the handle.
+    assert!(lease.clone().try_acquire().await.unwrap().is_none());
 }

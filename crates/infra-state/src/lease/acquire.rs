@@ -1,6 +1,6 @@
 //! Becoming the holder.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use infra_core::{Class, Classify, Outcome};
@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 
 use super::guard::LeaseGuard;
 use super::record::{Record, margin};
-use super::{Lease, Seen};
+use super::{Attempt, Lease, Seen, Sent, millis};
 use crate::capabilities::Requirement;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ttl::Ttl;
@@ -20,21 +20,26 @@ impl Lease {
     /// to live while this handle was looking; otherwise `None`. Must be called on a tokio runtime,
     /// where the renewals then run.
     ///
-    /// Not cancel safe: a dropped call may hold the lease until its time to live is over. So may
-    /// one that fails with an unknown outcome: nobody has the lease then, and it is free again
-    /// after its time to live.
+    /// Not cancel safe: a dropped call may hold the lease until its time to live is over. After one
+    /// that fails with an unknown outcome nobody has the lease: this handle goes on with what it
+    /// wrote at its next call, others wait for the time to live.
     ///
     /// # Errors
     /// As [`StateStore::compare_and_swap`](crate::StateStore::compare_and_swap).
     pub async fn try_acquire(&self) -> Result<Option<LeaseGuard>> {
         let read = self.store.get_versioned::<Record>(&self.key).await?;
-        if let Some(record) = &read.value
-            && record.owner.is_some()
-            && self.waits_for(record, &read.version).is_some()
-        {
-            return Ok(None);
+        let Some(record) = read.value.as_ref().filter(|read| read.owner.is_some()) else {
+            return self.take(read).await;
+        };
+        if let Some(ours) = self.take_unconfirmed(record) {
+            return self
+                .write(ours.record.renewed(), &read.version, Some(ours))
+                .await;
         }
-        self.take(read).await
+        match self.waits_for(record, &read.version) {
+            Some(_) => Ok(None),
+            None => self.take(read).await,
+        }
     }
 
     /// Waits until it holds the lease. While the store cannot be reached it tries again.
@@ -82,36 +87,87 @@ impl Lease {
         if read.value.is_some_and(|before| before.owner.is_some()) {
             warn!(lease = %self.name, token = record.token, "lease taken over: not renewed in time");
         }
-        // Before the request is sent: whenever it is applied, that is later.
-        let sent = (self.clock.now(), self.wall_millis());
-        let swap = (self.store)
-            .compare_and_swap(&self.key, &read.version, &record, Ttl::Clear)
-            .await;
-        match swap {
-            Ok(version) => Ok(Some(LeaseGuard::new(self.clone(), record, version, sent))),
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(None),
-            Err(error) if error.outcome() == Outcome::Unknown => self.settle(record, error).await,
-            Err(error) => Err(error),
+        match self.write(record, &read.version, None).await {
+            Err(error) if error.outcome() == Outcome::Unknown => self.settle(error).await,
+            written => written,
         }
     }
 
     /// Whether a write of unknown outcome made this the holder. That the record can be read does not
     /// tell whether the write is acknowledged at the level of the store, so another one has to be:
     /// after a failover others might hold the lease under the same token.
-    async fn settle(&self, record: Record, error: Error) -> Result<Option<LeaseGuard>> {
-        let version = match self.store.get_versioned::<Record>(&self.key).await {
-            Ok(read) if read.value.as_ref() == Some(&record) => read.version,
-            _ => return Err(error),
+    async fn settle(&self, error: Error) -> Result<Option<LeaseGuard>> {
+        let Ok(read) = self.store.get_versioned::<Record>(&self.key).await else {
+            return Err(error);
         };
-        let record = record.renewed();
-        let sent = (self.clock.now(), self.wall_millis());
-        let swap = (self.store)
-            .compare_and_swap(&self.key, &version, &record, Ttl::Clear)
-            .await;
-        match swap {
-            Ok(version) => Ok(Some(LeaseGuard::new(self.clone(), record, version, sent))),
-            Err(_) => Err(error),
+        let ours = read.value.and_then(|record| self.take_unconfirmed(&record));
+        let Some(ours) = ours else {
+            return Err(error);
+        };
+        match self
+            .write(ours.record.renewed(), &read.version, Some(ours))
+            .await
+        {
+            Ok(Some(guard)) => Ok(Some(guard)),
+            _ => Err(error),
         }
+    }
+
+    /// Writes a record, in place of one that this handle wrote and is not sure of, if any.
+    async fn write(
+        &self,
+        record: Record,
+        version: &Version,
+        before: Option<Attempt>,
+    ) -> Result<Option<LeaseGuard>> {
+        // Before the request is sent: whenever it is applied, that is later.
+        let sent = self.now();
+        let swap = (self.store)
+            .compare_and_swap(&self.key, version, &record, Ttl::Clear)
+            .await;
+        let error = match swap {
+            Ok(version) => {
+                self.unconfirmed().clear();
+                return Ok(Some(LeaseGuard::new(self.clone(), record, version, sent)));
+            }
+            Err(error) => error,
+        };
+        let after = (error.outcome() == Outcome::Unknown).then_some(Attempt { record, sent });
+        if before.is_some() || after.is_some() {
+            *self.unconfirmed() = before.into_iter().chain(after).collect();
+        }
+        match error.kind() {
+            ErrorKind::Conflict => Ok(None),
+            _ => Err(error),
+        }
+    }
+
+    /// Takes the attempt that wrote this record, unless it was so long ago that another may have
+    /// held the lease since, and a failover may have brought the record back. Only one call gets
+    /// it.
+    fn take_unconfirmed(&self, record: &Record) -> Option<Attempt> {
+        let mut unconfirmed = self.unconfirmed();
+        let ours = |attempt: &Attempt| {
+            // A clone with another time to live is not meant.
+            let same = attempt.record == *record && record.ttl_ms == millis(self.ttl);
+            same && self.is_recent(attempt.sent)
+        };
+        let place = unconfirmed.iter().position(ours)?;
+        let attempt = unconfirmed.swap_remove(place);
+        unconfirmed.clear();
+        Some(attempt)
+    }
+
+    fn is_recent(&self, (sent, wall): Sent) -> bool {
+        let certain = self.certain();
+        self.clock.now() < sent.plus(certain)
+            && self.wall_millis() < wall.saturating_add(millis(certain))
+    }
+
+    fn unconfirmed(&self) -> MutexGuard<'_, Vec<Attempt>> {
+        self.unconfirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes of the record, where the backend reports them: a release is then seen at once.

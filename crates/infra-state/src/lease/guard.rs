@@ -10,8 +10,8 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::record::{Record, margin};
-use super::{Lease, millis, renew};
+use super::record::Record;
+use super::{Lease, Sent, millis, renew};
 use crate::driver::DriverError;
 use crate::error::{ErrorKind, Result};
 use crate::store::Transaction;
@@ -50,12 +50,7 @@ pub(super) struct Current {
 }
 
 impl LeaseGuard {
-    pub(super) fn new(
-        lease: Lease,
-        record: Record,
-        version: Version,
-        sent: (MonoTime, u64),
-    ) -> Self {
+    pub(super) fn new(lease: Lease, record: Record, version: Version, sent: Sent) -> Self {
         let held = Arc::new(Held {
             token: record.token,
             lease,
@@ -171,9 +166,8 @@ impl Held {
     }
 
     /// Counts the time to live from `sent` on.
-    pub(super) fn extend(&self, sent: (MonoTime, u64)) {
-        let ttl = self.lease.ttl;
-        let certain = ttl - margin(ttl);
+    pub(super) fn extend(&self, sent: Sent) {
+        let certain = self.lease.certain();
         let until = sent.0.plus(certain).as_nanos();
         self.until.store(until, Ordering::SeqCst);
         let wall = sent.1.saturating_add(millis(certain));

@@ -28,8 +28,8 @@ use crate::version::Version;
 
 pub use election::{Election, Leader};
 pub use guard::LeaseGuard;
-use record::Record;
 pub(crate) use record::carried_record;
+use record::{Record, margin};
 
 /// Keys that begin with this belong to this crate, in every namespace.
 pub const RESERVED_PREFIX: &str = "~";
@@ -59,8 +59,8 @@ type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// # }
 /// ```
 ///
-/// A handle remembers what it has seen of another holder, so call [`Lease::try_acquire`] on the
-/// same one again and again. Clones share that.
+/// A handle remembers what it has seen of another holder, and what it has written without being
+/// sure of it, so call [`Lease::try_acquire`] on the same one again and again. Clones share that.
 #[derive(Clone)]
 pub struct Lease {
     store: StateStore,
@@ -71,6 +71,16 @@ pub struct Lease {
     clock: SharedClock,
     wall: WallClock,
     seen: Arc<Mutex<Option<Seen>>>,
+    unconfirmed: Arc<Mutex<Vec<Attempt>>>,
+}
+
+/// When a record was sent, by both clocks.
+type Sent = (MonoTime, u64);
+
+/// A record of this handle that may be stored, and that nobody holds the lease by.
+struct Attempt {
+    record: Record,
+    sent: Sent,
 }
 
 /// Another holder's record, and since when it has not changed.
@@ -91,6 +101,7 @@ impl StateStore {
             clock: SystemClock::shared(),
             wall: Arc::new(system_millis),
             seen: Arc::default(),
+            unconfirmed: Arc::default(),
         }
     }
 
@@ -147,6 +158,15 @@ impl Lease {
 
     fn wall_millis(&self) -> u64 {
         (self.wall)()
+    }
+
+    fn now(&self) -> Sent {
+        (self.clock.now(), self.wall_millis())
+    }
+
+    /// How long a record keeps others away for certain, from when it was sent.
+    fn certain(&self) -> Duration {
+        self.ttl.saturating_sub(margin(self.ttl))
     }
 }
 

@@ -45,7 +45,7 @@ async fn renew(held: &Held) -> Result<bool> {
     let lease = &held.lease;
     let current = held.current();
     let record = current.record.renewed();
-    let sent = (lease.clock.now(), lease.wall_millis());
+    let sent = lease.now();
     let swap = lease
         .store
         .compare_and_swap(&lease.key, &current.version, &record, Ttl::Clear);
