@@ -70,6 +70,7 @@ const LOCAL_REDIS: &str = "redis://localhost:6379";
 const STATE_BACKENDS: &[Choice] = &[
     Choice::always("memory"),
     Choice::with_feature("redis", "redis"),
+    Choice::with_feature("elasticache", "redis"),
     Choice::with_feature("file", "file"),
     Choice::with_feature("fred", "fred"),
     Choice::with_feature("dynamodb", "dynamodb"),
@@ -116,13 +117,14 @@ pub const SETTINGS: &[Setting] = &[
         .doc("Where state is kept."),
     Setting::url(STATE_REDIS_URL, REDIS)
         .default(LOCAL_REDIS)
-        .used_with(STATE_BACKEND, &["redis", "fred"])
+        .used_with(STATE_BACKEND, &["redis", "elasticache", "fred"])
         .doc(
             "Redis of the state store: `redis://[user][:password@]host[:port][/db]`, or `rediss`; a \
              cluster: `redis+cluster://host,host`; behind sentinels: \
              `redis+sentinel://host,host/service`. `?ack=replicated:1` or `?ack=fsynced` says when \
              a write counts as done, `?read=replicas` lets reads be stale, \
-             `?map=announced=reachable` leads to nodes behind address translation.",
+             `?map=announced=reachable` leads to nodes behind address translation. With \
+             `elasticache` `rediss` is enough: the server tells whether it is a node of a cluster.",
         ),
     Setting::text(STATE_FILE_PATH)
         .required_with(STATE_BACKEND, &["file"])
@@ -158,8 +160,8 @@ pub const SETTINGS: &[Setting] = &[
         .default(LOCAL_REDIS)
         .used_with(CACHE_BACKEND, &["redis", "elasticache"])
         .doc(
-            "Redis of the cache, written as `STATE_REDIS_URL`; with `elasticache` `rediss`, or \
-             `rediss+cluster` in cluster mode.",
+            "Redis of the cache, written as `STATE_REDIS_URL`; with `elasticache` `rediss`, also of \
+             a cluster.",
         ),
     Setting::size(CACHE_MAX_BYTES, 64 * 1024, 1 << 40)
         .default("64MiB")

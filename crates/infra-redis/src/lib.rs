@@ -45,7 +45,7 @@
 //!   what both need of a client
 //! - `connection`: [`Connection`], what callers hold; `fred`: the same over the library `fred`
 //! - `cluster`: [`Cluster`], a connection for each primary and the way to them; `sentinel`: where the
-//!   master is
+//!   master is; `discover`: whether a server is a node of a cluster
 //! - `acknowledge`: the levels at which a write counts as done; `acked`: connections of their own
 //!   for writes of such a level; `replicas`: [`ReadFrom`] replicas
 //! - `subscriber`: [`Subscriber`], a connection for subscriptions; `resp`: its protocol
@@ -76,6 +76,7 @@ mod connect_error;
 #[cfg(feature = "redis")]
 mod connection;
 mod dial;
+mod discover;
 mod encode;
 mod fault;
 #[cfg(feature = "fred")]

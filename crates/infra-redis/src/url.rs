@@ -185,6 +185,14 @@ impl RedisUrl {
         }
     }
 
+    /// The cluster that the server of this URL is a node of.
+    pub(crate) fn of_cluster(&self) -> RedisUrl {
+        RedisUrl {
+            kind: UrlKind::Cluster,
+            ..self.clone()
+        }
+    }
+
     /// One of the sentinels, with what they want for a login.
     pub(crate) fn for_sentinel(&self, address: Address) -> RedisUrl {
         RedisUrl {

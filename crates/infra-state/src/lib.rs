@@ -96,7 +96,9 @@
 //! | `redis+cluster://a:7000,b:7000` | a cluster; any of its nodes will do |
 //!
 //! The configuration endpoint of ElastiCache or MemoryDB (`clustercfg` in its name), and the
-//! endpoint of a serverless cache there, is taken for a cluster also after `rediss://`.
+//! endpoint of a serverless cache there, is taken for a cluster also after `rediss://`. With the
+//! backend `elasticache` any name will do after `rediss://`: the server is asked whether it is a
+//! node of a cluster.
 //!
 //! In a cluster keys are spread over slots by what stands between the first `{` and the next `}` of
 //! a key, or by the whole key. So on a cluster

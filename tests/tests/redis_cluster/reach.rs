@@ -6,7 +6,7 @@ use infra_events::{EventBus, EventOptions};
 use infra_redis::{Address, AddressMap, Cluster, RedisOptions};
 use infra_state::{ErrorKind, StateOptions, create_state_store};
 use infra_tests::proxy::CuttingProxy;
-use infra_tests::servers::{RedisCluster, unique_name};
+use infra_tests::servers::{RedisCluster, RedisConfig, RedisServer, unique_name};
 use infra_tests::tls::TestCertificates;
 
 use crate::support::{PATIENT, SECOND, connect, key_at, until};
@@ -81,6 +81,79 @@ async fn a_cluster_that_speaks_tls_is_reached_by_addresses_by_names_and_without_
     cluster.announce("hostname", |_| "localhost".to_owned());
     elasticache_is_tls_and_a_cluster(&cluster, &seed("localhost")).await;
     events_travel_over_a_cluster_that_speaks_tls(&seed("localhost")).await;
+    elasticache_finds_out_that_a_server_is_a_node_of_a_cluster(&cluster, &seed("localhost")).await;
+}
+
+/// Behind a name that tells nothing.
+async fn elasticache_finds_out_that_a_server_is_a_node_of_a_cluster(
+    cluster: &RedisCluster,
+    url: &str,
+) {
+    let url = url.replace("rediss+cluster", "rediss");
+    let options = StateOptions::new().url(url.clone());
+    let store = create_state_store("ElastiCache", options.clone())
+        .await
+        .unwrap();
+    assert!(store.capabilities().one_slot_transactions);
+    for place in 0..3 {
+        let key = key_at(cluster, place);
+        store.set(&key, &place).await.unwrap();
+        assert_eq!(store.get::<usize>(&key).await.unwrap(), Some(place));
+        store.delete(&key).await.unwrap();
+    }
+    store.close().await;
+    elasticache_is_tls_and_a_cluster(cluster, &url).await;
+    // Whoever chose `redis` gets one server, as the URL says, and is told what it is.
+    let store = create_state_store("redis", options.clone()).await.unwrap();
+    assert!(!store.capabilities().one_slot_transactions);
+    let error = store.set(&key_at(cluster, 1), &1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    store.close().await;
+    // A cluster has one database.
+    let other = StateOptions::new().url(url.replace("/?", "/3?"));
+    let error = create_state_store("elasticache", other).await.unwrap_err();
+    assert_eq!(error.class(), Class::Permanent, "{error}");
+    // A user who may not ask is one server's.
+    let rule = [
+        "ACL", "SETUSER", "mute", "on", ">secret", "~*", "+@all", "-info", "-cluster",
+    ];
+    assert_eq!(cluster.node(0).client().text(&rule), "OK");
+    let mute = StateOptions::new().url(url.replace("://", "://mute:secret@"));
+    let store = create_state_store("elasticache", mute).await.unwrap();
+    assert!(!store.capabilities().one_slot_transactions);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elasticache_over_one_server_that_speaks_tls_is_one_server() {
+    let mut server = RedisServer::start(RedisConfig::new().tls());
+    let ca = server.certificates().ca.display().to_string();
+    let url = format!("{}/?ca_file={ca}", server.tls_url());
+    let options = StateOptions::new().url(url.clone());
+    let store = create_state_store("elasticache", options.clone())
+        .await
+        .unwrap();
+    assert!(!store.capabilities().one_slot_transactions);
+    let both = store.transaction().set("a", &1).set("b", &2);
+    both.commit().await.unwrap();
+    assert_eq!(
+        store.get_many::<i64>(&["a", "b"]).await.unwrap(),
+        [Some(1), Some(2)]
+    );
+    let cache = CacheOptions::new().name("quotes").url(url);
+    let cache = create_cache_store("elasticache", cache).await.unwrap();
+    cache.put("k", 1_i64).await.unwrap();
+    assert_eq!(*cache.get::<i64>("k").await.unwrap().unwrap(), 1);
+    let plain = StateOptions::new().url(server.url());
+    let error = create_state_store("elasticache", plain).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{error}");
+    // Nobody is there: an error, unless it is lazy, which then goes by the URL.
+    server.kill();
+    let options = options.connect_timeout(2 * SECOND);
+    let error = create_state_store("elasticache", options.clone()).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
+    create_state_store("elasticache", options.lazy(true))
+        .await
+        .unwrap();
 }
 
 async fn elasticache_is_tls_and_a_cluster(cluster: &RedisCluster, url: &str) {

@@ -8,8 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 const CONNECT: &str = "connect";
 
 /// Makes a cache of the backend with this name, in any case: `memory`, `redis`, or `elasticache`,
-/// which is `redis` whose connection must be encrypted: `rediss://`, or `rediss+cluster://` in cluster
-/// mode, which a configuration endpoint (`clustercfg` in its name) is taken for in either case.
+/// which is `redis` whose connection must be encrypted (`rediss://`), and whose server is asked
+/// whether it is a node of a cluster: then the cache is one over the cluster. A lazy one asks
+/// nobody; there the URL says it, as `rediss+cluster://`.
 ///
 /// ```
 /// use infra_cache::{CacheOptions, create_cache_store};
@@ -28,10 +29,10 @@ const CONNECT: &str = "connect";
 pub async fn create_cache_store(backend: &str, options: CacheOptions) -> Result<CacheStore> {
     match backend.trim().to_ascii_lowercase().as_str() {
         "memory" => Ok(CacheStore::memory_with(options)),
-        "redis" => over_redis(options).await,
+        "redis" => over("redis", options).await,
         "elasticache" => {
             check_encrypted(&options)?;
-            over_redis(options).await
+            over("elasticache", options).await
         }
         _ => {
             let shown: String = backend
@@ -47,7 +48,7 @@ pub async fn create_cache_store(backend: &str, options: CacheOptions) -> Result<
     }
 }
 
-async fn over_redis(options: CacheOptions) -> Result<CacheStore> {
+async fn over(backend: &str, options: CacheOptions) -> Result<CacheStore> {
     let mut state = StateOptions::new()
         .store(options.store.clone())
         .connect_timeout(options.connect_timeout)
@@ -56,7 +57,7 @@ async fn over_redis(options: CacheOptions) -> Result<CacheStore> {
     if let Some(url) = &options.url {
         state = state.url(url.clone());
     }
-    let store = create_state_store("redis", state)
+    let store = create_state_store(backend, state)
         .await
         .map_err(|error| Error::store(CONNECT, error))?;
     CacheStore::owning(store, options).await

@@ -12,10 +12,12 @@ use crate::driver::StateDriver;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{MemoryDriver, MemoryOptions};
 
-const BACKENDS: [&str; 4] = ["memory", "file", "redis", "fred"];
+const BACKENDS: [&str; 5] = ["memory", "file", "redis", "elasticache", "fred"];
 
-/// Makes a store of the backend with this name: `memory`, `file`, `redis` or `fred`, in any
-/// case.
+/// Makes a store of the backend with this name, in any case: `memory`, `file`, `redis`, `fred`, or
+/// `elasticache`, which is `redis` over an encrypted connection (`rediss://`) where the server is
+/// asked whether it is a node of a cluster, and the store is one of the cluster then. A lazy one
+/// asks nobody: there the URL says what it leads to.
 ///
 /// ```
 /// use infra_state::{StateOptions, create_state_store};
@@ -43,6 +45,7 @@ pub async fn create_state_store(backend: &str, options: StateOptions) -> Result<
         }
         "file" => file(options).await,
         "redis" => redis(options).await,
+        "elasticache" => elasticache(options).await,
         "fred" => fred(options).await,
         _ => Err(unknown_backend(backend)),
     }
@@ -115,12 +118,53 @@ async fn redis(options: StateOptions) -> Result<StateStore> {
 #[cfg(feature = "redis")]
 async fn redis_driver(options: &StateOptions) -> Result<Arc<dyn StateDriver>, DriverError> {
     let connection = crate::redis_common::connection_options(options)?;
-    Ok(match connection.url().kind() {
+    driver_over(connection).await
+}
+
+#[cfg(feature = "redis")]
+async fn driver_over(
+    options: infra_redis::RedisOptions,
+) -> Result<Arc<dyn StateDriver>, DriverError> {
+    Ok(match options.url().kind() {
         infra_redis::UrlKind::Cluster => {
-            Arc::new(crate::redis_cluster::RedisClusterDriver::connect(options).await?)
+            let cluster = infra_redis::Cluster::connect(options).await?;
+            Arc::new(crate::redis_cluster::RedisClusterDriver::over(cluster).monitored())
         }
-        _ => Arc::new(crate::redis::RedisDriver::connect(options).await?),
+        _ => {
+            let connection = infra_redis::Connection::connect(options).await?;
+            Arc::new(crate::redis::RedisDriver::over(connection).monitored())
+        }
     })
+}
+
+#[cfg(feature = "redis")]
+async fn elasticache(options: StateOptions) -> Result<StateStore> {
+    let failed = |cause| Error::new("connect", None, "elasticache", cause);
+    let connection =
+        crate::redis_common::connection_options(&options).map_err(|error| failed(error.into()))?;
+    if !connection.url().is_tls() {
+        let message = "elasticache needs an encrypted connection: begin the URL with rediss://";
+        return Err(failed(DriverError::new(ErrorKind::InvalidUrl, message)));
+    }
+    let connection = match options.lazy {
+        true => connection,
+        false => connection
+            .discovered()
+            .await
+            .map_err(|error| failed(error.into()))?,
+    };
+    let driver = driver_over(connection).await.map_err(failed)?;
+    StateStore::layered(driver, &options.layers, options.store)
+}
+
+#[cfg(not(feature = "redis"))]
+async fn elasticache(_: StateOptions) -> Result<StateStore> {
+    let message = "this program was built without it: enable the feature `redis`";
+    Err(self::failed(
+        "elasticache",
+        ErrorKind::NotCompiled,
+        message.to_owned(),
+    ))
 }
 
 #[cfg(not(feature = "redis"))]
