@@ -35,7 +35,8 @@ use report::Report;
 const HELP: &str = "\
 Tasks of the workspace: cargo xtask <task>
 
-  test                    every test: units, documentation, Redis, containers, Python
+  test                    every test: units, documentation, Redis, containers, Python; the containers'
+                          part is left out, and named as not run, where there is no Docker
   test-redis [OPTIONS]    every test that talks to a Redis or Valkey server
       --server auto       INFRA_TEST_REDIS_URL, else a container, else a local server program,
                           else installs one (this is the default)
@@ -52,7 +53,7 @@ Tasks of the workspace: cargo xtask <task>
   fuzz [SECONDS]          every fuzz target for so long (40 unless given), with a nightly
                           compiler where there is one; installs cargo-fuzz under target/
   mutants [FILE]          small defects in the cores of the resilience crate, one at a time: do its
-                          tests notice? Takes an hour; FILE is a part of a core's path
+                          tests notice? Takes a quarter of an hour; FILE is a part of a core's path
   miri                    the tests of the atomics under Miri, with a nightly compiler where there
                           is one; adds the component to it
   ci                      everything that has to hold before a change is merged
@@ -64,6 +65,10 @@ A test that needs a server fails without one; it is never skipped.
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if asks_for_help(&words) {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
     let mut seconds = fuzz::SECONDS;
     let task: fn(&mut Report, &Wanted, u32) = match words.as_slice() {
         ["test"] => |report, _, _| tasks::test(report),
@@ -84,10 +89,6 @@ fn main() -> ExitCode {
         ["mutants", ..] => |_, _, _| {},
         ["miri"] => |report, _, _| miri::miri(report),
         ["ci"] => |report, _, _| tasks::ci(report),
-        [] | ["help" | "-h" | "--help", ..] => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
         _ => return misused(&format!("unknown task: {}", words.join(" "))),
     };
     let options = words
@@ -108,7 +109,34 @@ fn main() -> ExitCode {
     report.finish()
 }
 
+/// Nothing, `help`, or any task with `--help`: no task may start because of a question.
+fn asks_for_help(words: &[&str]) -> bool {
+    let wants = |word: &&str| matches!(*word, "-h" | "--help");
+    words.first().is_none_or(|first| *first == "help") || words.iter().any(wants)
+}
+
 fn misused(message: &str) -> ExitCode {
     eprintln!("{message}\n\n{HELP}");
     ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asks_for_help;
+
+    #[test]
+    fn a_question_starts_no_task() {
+        for words in [
+            &[][..],
+            &["help"],
+            &["--help"],
+            &["-h", "test"],
+            &["mutants", "--help"],
+            &["test-redis", "--server", "valkey", "-h"],
+        ] {
+            assert!(asks_for_help(words), "{words:?}");
+        }
+        assert!(!asks_for_help(&["test"]));
+        assert!(!asks_for_help(&["mutants", "breaker"]));
+    }
 }

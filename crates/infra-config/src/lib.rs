@@ -81,6 +81,10 @@ mod sources;
 mod suggest;
 mod value;
 
+// What of the shared words stands in this crate's signatures; and the crate itself, for the rest.
+#[doc(no_inline)]
+pub use infra_core::{self, Secret};
+
 pub use builtin::{
     CACHE_BACKEND, CACHE_LOCAL_TTL, CACHE_MAX_BYTES, CACHE_REDIS_URL, CALL_ATTEMPT_TIMEOUT,
     CALL_TIMEOUT, CIRCUIT_BREAKER_OPEN_DURATION, CIRCUIT_BREAKER_THRESHOLD, EVENT_BACKEND,

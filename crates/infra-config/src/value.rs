@@ -315,6 +315,10 @@ fn is_target(text: &str) -> bool {
 /// Checks what can be checked without knowing the server. No message holds a part of the URL
 /// other than its scheme.
 fn url(text: &str, schemes: &[&str]) -> Result<Value, Mismatch> {
+    if text.starts_with(['"', '\'']) {
+        let hint = "leave the quotes away: what set the variable has kept them";
+        return Err(Mismatch::new("text in quotes").hint(hint));
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(Mismatch::new("text without `://`"));
     };

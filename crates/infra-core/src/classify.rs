@@ -54,6 +54,12 @@ pub enum Outcome {
 /// }
 /// assert!(!OrderError::Timeout.is_safe_to_repeat());
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what its errors mean for a repetition",
+    label = "implement `Classify` for it",
+    note = "an error of another crate is wrapped in one of your own, or judged at the call: `Retry::run_if`, \
+            `CircuitBreaker::call_if`"
+)]
 pub trait Classify {
     /// Whether the same call can succeed later.
     fn class(&self) -> Class;

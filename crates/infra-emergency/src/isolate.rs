@@ -11,6 +11,11 @@ use tokio::task::JoinHandle;
 use crate::signal::Failure;
 
 /// What a handler may return: nothing, or a `Result` whose error can be printed.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot return `{Self}`",
+    label = "return `()`, or a `Result<(), E>` whose `E` can be shown",
+    note = "end the handler with `Ok::<_, E>(())`, or without a value"
+)]
 pub trait IntoHandlerResult {
     /// The error as text.
     fn into_handler_result(self) -> Result<(), String>;

@@ -8,6 +8,11 @@ use crate::event::Event;
 ///
 /// An error is counted, signalled and logged; the next event is handled all the same. On the
 /// backends of this crate, which deliver at most once, a failed event is not delivered again.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot return `{Self}`",
+    label = "return `()`, or a `Result<(), E>` whose `E` can be shown",
+    note = "end the handler with `Ok::<_, E>(())`, or without a value"
+)]
 pub trait IntoHandlerResult {
     /// The text of the error, if it is one.
     fn into_handler_result(self) -> Result<(), String>;

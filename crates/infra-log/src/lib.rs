@@ -6,8 +6,7 @@
 //! and every field bound at run time. The context lives outside of spans, so no level loses it.
 //!
 //! ```
-//! use infra_core::context;
-//! use infra_log::{Format, LogSettings};
+//! use infra_log::{Format, LogSettings, context};
 //! use tracing::info;
 //!
 //! let log = infra_log::init(LogSettings::new().format(Format::Json).field("service", "desk"))?;
@@ -137,6 +136,11 @@ mod setup;
 mod time;
 mod trace;
 mod writer;
+
+// The words without which no line has a context, so that nobody needs another dependency to bind one;
+// and the crate itself, for the rest.
+#[doc(no_inline)]
+pub use infra_core::{self, Context, CorrelationId, Secret, TraceParent, context};
 
 pub use capture::{Capture, CapturedEvent, FieldValue, capture, tests_init};
 pub use error::{Error, ErrorKind};

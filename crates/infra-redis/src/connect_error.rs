@@ -86,12 +86,10 @@ impl ConnectError {
     }
 
     pub(crate) fn tls(url: impl fmt::Display, error: io::Error) -> Self {
-        let hint = if error.to_string().contains("InvalidContentType") {
-            " (the server does not speak TLS on this port: use redis://)"
-        } else {
-            ""
-        };
-        let message = format!("TLS handshake failed: {error}{hint}");
+        let message = format!(
+            "TLS handshake failed: {error}{}",
+            tls_hint(&error.to_string())
+        );
         ConnectError::new(ConnectFault::Tls, url, message).with_source(error)
     }
 
@@ -105,6 +103,11 @@ impl ConnectError {
                 "the server asks for a password: put user:password@ into the URL".to_owned(),
             ),
             "WRONGPASS" | "NOPERM" => (ConnectFault::Auth, text),
+            _ if text.contains("CertificateRequired") => {
+                let message = "the server asks for a certificate of the client, and there is none to \
+                               give: set `tls-auth-clients no` there";
+                (ConnectFault::Tls, message.to_owned())
+            }
             "LOADING" | "MASTERDOWN" | "BUSY" => (ConnectFault::NotReady, text),
             _ if text.contains("max number of clients") => (ConnectFault::NotReady, text),
             _ if cause == LoginCause::Credentials || text.contains("AUTH") => {
@@ -122,6 +125,29 @@ impl ConnectError {
         };
         ConnectError::new(fault, url, message)
     }
+}
+
+/// What an operator can do about a failed handshake, by what the TLS library says of it.
+fn tls_hint(error: &str) -> &'static str {
+    let hints = [
+        (
+            "InvalidContentType",
+            " (the server does not speak TLS on this port: use redis://)",
+        ),
+        (
+            "UnknownIssuer",
+            " (nobody whom this machine trusts has signed it: name the authority's file by \
+             ?ca_file=/path)",
+        ),
+        (
+            "xpired",
+            " (renew it; or is the clock of this machine wrong?)",
+        ),
+        ("NotValidYet", " (is the clock of this machine wrong?)"),
+        ("not valid yet", " (is the clock of this machine wrong?)"),
+    ];
+    let known = hints.iter().find(|(word, _)| error.contains(word));
+    known.map_or("", |(_, hint)| hint)
 }
 
 /// What a login ended with.
@@ -166,5 +192,56 @@ impl Classify for ConnectError {
             | ConnectFault::Unsupported => Class::Permanent,
             _ => Class::Transient,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::UnixTime;
+    use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+    /// By the library's own words, so that other words after an upgrade are noticed.
+    #[test]
+    fn a_failed_handshake_says_what_to_do() {
+        let time = UnixTime::since_unix_epoch;
+        let (now, then) = (
+            time(std::time::Duration::from_secs(9)),
+            time(std::time::Duration::from_secs(5)),
+        );
+        let expired = CertificateError::ExpiredContext {
+            time: now,
+            not_after: then,
+        };
+        let early = CertificateError::NotValidYetContext {
+            time: then,
+            not_before: now,
+        };
+        for (error, hint) in [
+            (Error::from(CertificateError::UnknownIssuer), "?ca_file="),
+            (CertificateError::Expired.into(), "renew it"),
+            (expired.into(), "renew it"),
+            (CertificateError::NotValidYet.into(), "clock"),
+            (early.into(), "clock"),
+            (
+                Error::InvalidMessage(InvalidMessage::InvalidContentType),
+                "use redis://",
+            ),
+        ] {
+            let error = ConnectError::tls("rediss://h", io::Error::other(error));
+            assert!(error.to_string().contains(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_wants_a_certificate_of_the_client_is_named_as_such() {
+        let alert = Error::AlertReceived(AlertDescription::CertificateRequired);
+        let failure = LoginFailure {
+            cause: LoginCause::Broken,
+            text: alert.to_string(),
+        };
+        let error = ConnectError::login("rediss://h", true, failure);
+        assert_eq!(error.fault(), ConnectFault::Tls);
+        assert!(error.to_string().contains("tls-auth-clients"), "{error}");
     }
 }

@@ -123,6 +123,8 @@
 //! - After `CLUSTERDOWN` the library gives up its connection, so writes on their way have an
 //!   unknown outcome then.
 //! - A password that the server did not ask for is taken for accepted, where `redis` says so.
+//! - It trusts the other end: lists in lists without an end, which no Redis sends, overflow its stack
+//!   and end the process, where `redis` says that this is no Redis.
 //! - It compiles 35 crates more.
 //! - With many callers it is slower. The figures of both, side by side and beside the bare
 //!   libraries, are in `BENCHMARKS.md` at the root of the repository.

@@ -1,9 +1,12 @@
 //! Servers that are not there, or do not let us in.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use infra_events::{ErrorKind, EventBus, EventOptions, create_event_bus};
 use infra_tests::servers::{RedisConfig, RedisServer, free_port};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 #[tokio::test]
 async fn an_unreachable_server_is_an_error_that_names_the_masked_url_and_the_cause() {
@@ -76,4 +79,61 @@ async fn events_travel_over_tls() {
     let mut stream = bus.stream("a*").await.unwrap();
     bus.publish("a.b", &1).await.unwrap();
     assert_eq!(stream.recv().await.unwrap().data(), "1");
+}
+
+/// Answers every command until one asks for a subscription, tells when that was, and hangs up.
+fn ends_at_the_subscription(mut stream: TcpStream, asked: &UnboundedSender<Instant>) {
+    let mut bytes = [0; 4096];
+    loop {
+        let read = match stream.read(&mut bytes) {
+            Ok(0) | Err(_) => return,
+            Ok(read) => &bytes[..read],
+        };
+        if read.windows(9).any(|word| word == b"SUBSCRIBE") {
+            let _ = asked.send(Instant::now());
+            return;
+        }
+        let commands = read.iter().filter(|byte| **byte == b'*').count();
+        if stream.write_all(&b"+OK\r\n".repeat(commands)).is_err() {
+            return;
+        }
+    }
+}
+
+/// As a proxy does that knows no subscriptions. Without waits this is a thousand connections and
+/// two thousand lines in the log each second.
+#[tokio::test]
+async fn connections_that_end_at_the_subscription_are_made_ever_more_slowly() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let (asked, mut times) = unbounded_channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let asked = asked.clone();
+            std::thread::spawn(move || ends_at_the_subscription(stream, &asked));
+        }
+    });
+    let (base, cap) = (Duration::from_millis(50), Duration::from_millis(400));
+    let options = EventOptions::default()
+        .url(&url)
+        .reconnect_backoff(base, cap)
+        .subscribe_timeout(Duration::from_secs(60));
+    let bus = EventBus::connect_with(options).await.unwrap();
+    let attempts = async {
+        let mut last = times.recv().await.unwrap();
+        for least in [25, 50, 100, 200, 200] {
+            let next = times.recv().await.unwrap();
+            let waited = next - last;
+            assert!(
+                waited >= Duration::from_millis(least),
+                "{waited:?} < {least} ms"
+            );
+            last = next;
+        }
+    };
+    tokio::select! {
+        stream = bus.stream("a") => panic!("nobody confirmed: {stream:?}"),
+        () = attempts => {}
+    }
+    bus.close().await.unwrap();
 }

@@ -198,6 +198,14 @@ fn urls_are_checked_without_being_printed() {
     }
     for (wrong, found) in [
         ("localhost:6379", "text without `://`"),
+        (
+            "'redis://h'",
+            "text in quotes; leave the quotes away: what set the variable has kept them",
+        ),
+        (
+            "\"redis://:canary@h\"",
+            "text in quotes; leave the quotes away: what set the variable has kept them",
+        ),
         ("redi://h", "the scheme `redi`; did you mean `redis`?"),
         ("http://h", "the scheme `http`"),
         ("redis://", "a URL without a host"),

@@ -13,6 +13,7 @@ use crate::replicas::ReadFrom;
 
 const SERVER_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
+const RESERVED: &str = "percent-encode `/`, `?`, `#` in the password: %2F, %3F, %23";
 
 pub(super) fn parse(text: &str) -> Result<RedisUrl, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -20,13 +21,13 @@ pub(super) fn parse(text: &str) -> Result<RedisUrl, String> {
     };
     let (tls, kind) = scheme_of(&scheme.to_ascii_lowercase())?;
     if password_holds_reserved_character(rest) {
-        return Err("percent-encode `/`, `?`, `#` in the password: %2F, %3F, %23".to_owned());
+        return Err(RESERVED.to_owned());
     }
     let (first, others) = split_hosts(rest);
     // The library knows no plus and no lists of hosts.
     let parsed = Url::parse(&format!("redis://{first}")).map_err(|error| error.to_string())?;
     if parsed.fragment().is_some() {
-        return Err("a `#` part has no meaning here".to_owned());
+        return Err(format!("a `#` part has no meaning here; {RESERVED}"));
     }
     let mut hosts = vec![address_of(&parsed, kind)?];
     for other in others {
@@ -157,11 +158,11 @@ impl RedisUrl {
             _ => {
                 // Odd text may be the rest of a password with a raw `?`: it is not repeated.
                 let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-                return Err(format!(
-                    "unknown parameter `{}`: known are db, ca_file, insecure, client_name, ack, \
-                     read, map",
-                    if plain { name } else { "***" }
-                ));
+                let known = "known are db, ca_file, insecure, client_name, ack, read, map";
+                return Err(match plain {
+                    true => format!("unknown parameter `{name}`: {known}"),
+                    false => format!("unknown parameter `***`: {known}; {RESERVED}"),
+                });
             }
         }
         Ok(())
@@ -189,10 +190,14 @@ impl RedisUrl {
 }
 
 /// True when what stands before the first `/`, `?` or `#` is no `host:port`, and an `@` follows:
-/// then the host that a parser would see is a piece of the password.
+/// then the host that a parser would see is a piece of the password. Nor has a path any use for `@`.
 fn password_holds_reserved_character(rest: &str) -> bool {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
+    let path = tail.split(['?', '#']).next().unwrap_or_default();
+    if path.contains('@') {
+        return true;
+    }
     if authority.contains('@') || !tail.contains('@') || authority.ends_with(']') {
         return false;
     }
@@ -396,6 +401,9 @@ mod tests {
             ("redis://u:a/b@h", "percent-encode"),
             ("redis://u:a?b@h", "percent-encode"),
             ("redis://u:a#b@h", "percent-encode"),
+            ("redis://u:p@a/b@h", "percent-encode"),
+            ("redis://u:p@a?b@h", "percent-encode"),
+            ("redis://u:p@a#b@h", "percent-encode"),
         ] {
             let reason = reason(text);
             assert!(reason.contains(expected), "{text}: {reason}");
@@ -412,6 +420,9 @@ mod tests {
             "redis://u:12?canary@h",
             "redis://u:12/canary@h",
             "redis://u:12#canary@h",
+            "redis://u:1@2/canary@h",
+            "redis://u:1@2?canary@h",
+            "redis://u:1@2#canary@h",
             "redis+sentinel://h?sentinel_password=canary",
             "redis+sentinel://h?sentinel_password=x@canary",
             "redis+sentinel://h/s?sentinel_password=x@canary&db=x",

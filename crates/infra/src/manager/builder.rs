@@ -46,6 +46,7 @@ pub(super) struct Options {
     pub(super) health_max_age: Duration,
     pub(super) signals: bool,
     pub(super) reload: bool,
+    pub(super) strict: bool,
 }
 
 impl InfrastructureBuilder {
@@ -71,6 +72,7 @@ impl InfrastructureBuilder {
                 health_max_age: Duration::from_secs(1),
                 signals: false,
                 reload: false,
+                strict: false,
             },
         }
     }
@@ -120,6 +122,14 @@ impl InfrastructureBuilder {
     /// Declares settings of the application itself, checked and reported with the others.
     pub fn settings(mut self, settings: &[Setting]) -> Self {
         self.settings.extend_from_slice(settings);
+        self
+    }
+
+    /// Refuses to start where the environment has a variable that begins like a setting and is none,
+    /// as `STATE_BAKEND=redis` is, which would leave the state in memory. Default false: a warning in
+    /// the log, since others may own a variable with such a name.
+    pub fn strict_environment(mut self, strict: bool) -> Self {
+        self.options.strict = strict;
         self
     }
 

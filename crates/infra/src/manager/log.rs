@@ -53,7 +53,7 @@ fn with_collector(settings: LogSettings, _: &InfraConfig) -> Result<LogSettings,
     Ok(settings)
 }
 
-/// `name=value` pairs, separated by commas. One without `=` has no value.
+/// `name=value` pairs, separated by commas; [`check_headers`] has refused others.
 #[cfg(feature = "otel")]
 fn headers(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let pairs = text.split(',').filter(|pair| !pair.trim().is_empty());
@@ -73,6 +73,11 @@ pub(super) fn check_collector(text: &str) -> Result<(), String> {
 pub(super) fn check_headers(text: &str) -> Result<(), String> {
     let settings = infra_log::OtelSettings::new("http://localhost");
     let mut settings = settings.map_err(|error| error.to_string())?;
+    let mut pairs = text.split(',').filter(|pair| !pair.trim().is_empty());
+    // Likely a token whose name was forgotten: it would be sent as a name. It is not repeated here.
+    if pairs.any(|pair| !pair.contains('=')) {
+        return Err("a header without `=`: write name=value,name=value".to_owned());
+    }
     for (name, value) in headers(text) {
         let added = settings.header(name, value);
         settings = added.map_err(|error| error.to_string())?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use infra_config::{
     CACHE_REDIS_URL, EVENT_REDIS_URL, LOG_LEVEL, LOG_OTEL_ENDPOINT, LOG_OTEL_HEADERS, Loaded,
-    Loader, Reloadable, STATE_REDIS_URL,
+    Loader, Reloadable, STATE_FILE_PATH, STATE_REDIS_URL,
 };
 use infra_emergency::EmergencyController;
 use tokio::sync::watch;
@@ -97,6 +97,8 @@ pub(super) fn loader(builder: &InfrastructureBuilder) -> Loader {
         .check(LOG_LEVEL, log::check_level)
         .check(LOG_OTEL_ENDPOINT, log::check_collector)
         .check(LOG_OTEL_HEADERS, log::check_headers)
+        .check(STATE_FILE_PATH, file_path)
+        .strict(builder.options.strict)
         .environment(builder.environment.iter().cloned());
     if let Some(directory) = &builder.directory {
         loader = loader.directory(directory);
@@ -134,6 +136,14 @@ fn redis_url(text: &str) -> Result<(), String> {
 #[cfg(not(any(feature = "redis", feature = "fred")))]
 fn redis_url(_: &str) -> Result<(), String> {
     Ok(())
+}
+
+/// A URL would be taken for folders below the current one.
+fn file_path(text: &str) -> Result<(), String> {
+    match text.contains("://") {
+        true => Err("it is a path, not a URL: `/var/lib/bot/state.redb`".to_owned()),
+        false => Ok(()),
+    }
 }
 
 fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsString> {

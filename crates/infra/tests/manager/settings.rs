@@ -35,6 +35,32 @@ async fn wrong_settings_are_all_reported_and_exit_with_two() {
     );
 }
 
+#[tokio::test]
+async fn a_misspelt_variable_stops_the_start_where_the_program_is_strict() {
+    let with_typo = || Infrastructure::builder().environment([("STATE_BAKEND", "redis")]);
+    with_typo().start().await.unwrap().shutdown().await; // a warning
+    let error = with_typo().strict_environment(true).start().await;
+    let error = error.unwrap_err();
+    assert_eq!(error.exit_code(), StartError::CONFIGURATION);
+    assert!(
+        error.to_string().contains("did you mean `STATE_BACKEND`?"),
+        "{error}"
+    );
+}
+
+#[cfg(feature = "file")]
+#[tokio::test]
+async fn a_url_in_place_of_the_path_of_the_state_file_is_a_wrong_setting() {
+    let started = Infrastructure::builder()
+        .set("STATE_BACKEND", "file")
+        .set("STATE_FILE_PATH", "file:///var/lib/bot/state.redb")
+        .start()
+        .await;
+    let error = started.unwrap_err();
+    assert_eq!(error.exit_code(), StartError::CONFIGURATION);
+    assert!(error.to_string().contains("not a URL"), "{error}");
+}
+
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn an_unreachable_server_is_named_without_its_password_and_exits_with_one() {
@@ -218,18 +244,18 @@ fn trap_31_a_collector_is_checked_with_the_other_settings() {
         error.contains("LOG_OTEL_ENDPOINT") && !error.contains("canary"),
         "{error}"
     );
-    let headers = Infrastructure::builder()
-        .set("LOG_OTEL_ENDPOINT", "http://h:1")
-        .set("LOG_OTEL_HEADERS", "bad name=canary");
-    let loaded = headers.load_settings();
-    match cfg!(feature = "otel") {
-        true => {
-            let error = loaded.unwrap_err().to_string();
-            assert!(
+    // The second is a token whose name was forgotten.
+    for headers in ["bad name=canary", "canary", "a=b,canary"] {
+        let headers = Infrastructure::builder()
+            .set("LOG_OTEL_ENDPOINT", "http://h:1")
+            .set("LOG_OTEL_HEADERS", headers);
+        let error = headers.load_settings().unwrap_err().to_string();
+        match cfg!(feature = "otel") {
+            true => assert!(
                 error.contains("LOG_OTEL_HEADERS") && !error.contains("canary"),
                 "{error}"
-            );
+            ),
+            false => assert!(error.contains("feature `otel`"), "{error}"),
         }
-        false => assert!(loaded.unwrap_err().to_string().contains("feature `otel`")),
     }
 }

@@ -23,6 +23,10 @@ use crate::signal::Signal;
 /// How much slower attempts follow each other when only a person can remove the cause.
 const PERMANENT_FACTOR: u32 = 10;
 
+/// A connection that ended sooner than this was of no use: something accepts the login and then ends
+/// it, as proxies do that know no subscriptions, and servers whose output buffer overflows at once.
+const OF_USE: Duration = Duration::from_secs(1);
+
 pub(super) struct Supervisor {
     pub(super) desk: Arc<Desk>,
     pub(super) intake: Intake,
@@ -34,13 +38,23 @@ impl Supervisor {
     /// Runs until it is aborted.
     pub(super) async fn run(self) {
         let mut lost = None;
+        // How many connections in a row were of no use.
+        let mut useless: u32 = 0;
         loop {
             while self.desk.lock().wanted.is_empty() {
                 self.desk.changed.notified().await;
             }
+            if let Some(attempt) = useless.checked_sub(1) {
+                sleep(self.pace.backoff.delay(attempt)).await;
+            }
             let connection = self.connect().await;
+            let since = Instant::now();
             self.intake.signal(Signal::Connected);
             let reason = Session::new(&self, connection, lost).run().await;
+            useless = match since.elapsed() < OF_USE {
+                true => useless.saturating_add(1),
+                false => 0,
+            };
             self.desk.disconnected(&reason);
             let url = self.options.url();
             tracing::warn!(backend = "redis", %url, reason, "event subscriptions lost, reconnecting");
