@@ -25,7 +25,7 @@ struct SharedServer;
 impl Harness for SharedServer {
     fn connect(&self, options: EventOptions) -> BoxFuture<'_, EventBus> {
         Box::pin(async move {
-            let options = options.url(&shared_redis_url());
+            let options = options.url(shared_redis_url());
             EventBus::connect_with(options).await.unwrap()
         })
     }

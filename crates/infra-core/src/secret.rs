@@ -33,6 +33,12 @@ impl From<&str> for Secret<String> {
     }
 }
 
+impl From<&String> for Secret<String> {
+    fn from(value: &String) -> Self {
+        Secret::new(value.clone())
+    }
+}
+
 impl From<String> for Secret<String> {
     fn from(value: String) -> Self {
         Secret::new(value)
@@ -134,6 +140,7 @@ mod tests {
             "*** *** Some(***)"
         );
         assert_eq!(secret.expose(), "canary-4711");
+        assert_eq!(Secret::from(secret.expose()).expose(), "canary-4711");
     }
 
     #[test]

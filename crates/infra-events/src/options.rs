@@ -100,6 +100,11 @@ impl Default for EventOptions {
 }
 
 impl EventOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// The backend's URL. Memory needs none; Redis without one is `redis://localhost:6379`.
     ///
     /// User, password and TLS are part of it:
@@ -108,8 +113,8 @@ impl EventOptions {
     ///
     /// `redis+sentinel://` leads to the master that sentinels name, and `redis+cluster://` to any
     /// node of a cluster, whose nodes pass on to each other what is published.
-    pub fn url(mut self, url: &str) -> Self {
-        self.url = Some(Secret::from(url));
+    pub fn url(mut self, url: impl Into<Secret>) -> Self {
+        self.url = Some(url.into());
         self
     }
 
@@ -262,6 +267,11 @@ impl Default for SubscribeOptions {
 }
 
 impl SubscribeOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// A name for logs, signals and statistics, unique on its bus. Default: the channel or the
     /// pattern, then `#` and the subscription's number.
     pub fn name(mut self, name: &str) -> Self {

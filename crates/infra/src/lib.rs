@@ -56,6 +56,53 @@
 //! | `otel` | yes | an OpenTelemetry collector for the log |
 //! | `otel-tls` | no | one behind https |
 //!
+//! # Without `Infrastructure`
+//! A program that wants some parts only reads the same settings and makes them itself, from here or
+//! from the crates alone:
+//!
+//! ```
+//! # #[cfg(all(feature = "manager", feature = "file"))]
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use infra::cache::{CacheOptions, create_cache_store};
+//! use infra::config::Loader;
+//! use infra::events::{EventOptions, create_event_bus};
+//! use infra::log::LogSettings;
+//! use infra::state::{StateOptions, create_state_store};
+//!
+//! // In a program: `.environment(std::env::vars_os()).directory(".")`.
+//! let loaded = Loader::new().environment([("STATE_BACKEND", "memory")]).load()?;
+//! let settings = &loaded.config;
+//!
+//! let log = LogSettings::new()
+//!     .level(settings.log.level.parse()?)
+//!     .format(settings.log.format.parse()?);
+//! let _log = infra::log::init(log)?;
+//! for warning in &loaded.warnings {
+//!     tracing::warn!("{warning}"); // a misspelt variable
+//! }
+//!
+//! let mut options = StateOptions::new().url(settings.state.redis_url.clone());
+//! if let Some(path) = &settings.state.file_path {
+//!     options = options.path(path);
+//! }
+//! let state = create_state_store(settings.state.backend, options).await?;
+//!
+//! let options = EventOptions::new().url(settings.events.redis_url.clone());
+//! let events = create_event_bus(settings.events.backend, options).await?;
+//!
+//! let options = CacheOptions::new()
+//!     .url(settings.cache.redis_url.clone())
+//!     .max_bytes(settings.cache.max_bytes)
+//!     .local_ttl(settings.cache.local_ttl);
+//! let cache = create_cache_store(settings.cache.backend, options).await?;
+//!
+//! cache.close().await;
+//! events.close().await?;
+//! state.close().await;
+//! # Ok(()) }
+//! # #[cfg(not(all(feature = "manager", feature = "file")))] fn main() {}
+//! ```
+//!
 //! # Environment
 //! This is the one library crate that reads the process environment, and only in
 //! [`Infrastructure::from_env`] and

@@ -8,7 +8,7 @@ use infra_tests::servers::{shared_redis_url, unique_name};
 
 async fn bus(mode: EnvelopeMode) -> EventBus {
     let options = EventOptions::default()
-        .url(&shared_redis_url())
+        .url(shared_redis_url())
         .source("desk")
         .envelope(mode);
     EventBus::connect_with(options).await.unwrap()

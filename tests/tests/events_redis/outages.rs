@@ -24,7 +24,7 @@ impl OwnServer {
 impl Harness for OwnServer {
     fn connect(&self, options: EventOptions) -> BoxFuture<'_, EventBus> {
         let url = self.url();
-        Box::pin(async move { EventBus::connect_with(options.url(&url)).await.unwrap() })
+        Box::pin(async move { EventBus::connect_with(options.url(url)).await.unwrap() })
     }
 }
 

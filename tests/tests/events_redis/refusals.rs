@@ -24,7 +24,7 @@ async fn an_unreachable_server_is_an_error_that_names_the_masked_url_and_the_cau
 #[tokio::test]
 async fn a_lazy_bus_starts_without_a_server_and_its_calls_wait_for_their_deadlines() {
     let options = EventOptions::default()
-        .url(&format!("redis://127.0.0.1:{}", free_port()))
+        .url(format!("redis://127.0.0.1:{}", free_port()))
         .lazy(true)
         .publish_timeout(Duration::from_millis(200))
         .subscribe_timeout(Duration::from_millis(200));
@@ -115,7 +115,7 @@ async fn connections_that_end_at_the_subscription_are_made_ever_more_slowly() {
     });
     let (base, cap) = (Duration::from_millis(50), Duration::from_millis(400));
     let options = EventOptions::default()
-        .url(&url)
+        .url(url)
         .reconnect_backoff(base, cap)
         .subscribe_timeout(Duration::from_secs(60));
     let bus = EventBus::connect_with(options).await.unwrap();

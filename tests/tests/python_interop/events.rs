@@ -117,7 +117,7 @@ async fn python_reads_the_bare_payload_in_plain_mode() {
     let url = shared_redis_url();
     let (mut python, channel) = (Python::start(&url), unique_name("python"));
     let options = EventOptions::default()
-        .url(&url)
+        .url(url)
         .envelope(EnvelopeMode::Plain);
     let bus = create_event_bus("redis", options).await.unwrap();
     python.subscribe(&channel);

@@ -197,7 +197,7 @@ async fn leases_and_caches_work(cluster: &RedisCluster, store: &StateStore) {
 async fn events_reach_subscribers_at_any_node(cluster: &RedisCluster) {
     let at = |place: usize| {
         let url = format!("redis+cluster://127.0.0.1:{}", cluster.node(place).port());
-        EventOptions::default().url(&url)
+        EventOptions::default().url(url)
     };
     let here = create_event_bus("redis", at(0)).await.unwrap();
     let there = create_event_bus("redis", at(1)).await.unwrap();
