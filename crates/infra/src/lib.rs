@@ -61,7 +61,7 @@
 //! from the crates alone:
 //!
 //! ```
-//! # #[cfg(all(feature = "manager", feature = "file"))]
+//! # #[cfg(feature = "manager")]
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use infra::cache::{CacheOptions, create_cache_store};
 //! use infra::config::Loader;
@@ -100,7 +100,7 @@
 //! events.close().await?;
 //! state.close().await;
 //! # Ok(()) }
-//! # #[cfg(not(all(feature = "manager", feature = "file")))] fn main() {}
+//! # #[cfg(not(feature = "manager"))] fn main() {}
 //! ```
 //!
 //! # Environment

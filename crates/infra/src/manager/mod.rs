@@ -186,8 +186,9 @@ impl Infrastructure {
         start::start_component(self, Arc::new(component), limit).await
     }
 
-    /// Returns when SIGINT or SIGTERM has asked the process to end. A second one ends it at once,
-    /// with the exit code 130 or 143. Waits for ever where signals are not handled. Cancel safe.
+    /// Returns when SIGINT or SIGTERM has asked the process to end; at once if that was while it
+    /// started. A second one ends it at once, with the exit code 130 or 143, also during the start.
+    /// Waits for ever where signals are not handled. Cancel safe.
     pub async fn until_signal(&self) -> Signal {
         let Some(mut received) = self.inner.signals.clone() else {
             return std::future::pending().await;
