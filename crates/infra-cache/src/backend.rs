@@ -1,10 +1,10 @@
 //! The store behind the cache.
 //!
 //! A load marks its key before it begins: a *claim*, stored under the key itself where there is
-//! nothing, readable by no codec, gone by itself some time after the load must have ended. It is
-//! replaced by the loaded value in one compare-and-swap. So whoever writes or removes the key
-//! meanwhile, also a program that knows nothing of this cache, takes the mark away, and the
-//! outdated value of the load is not stored.
+//! nothing, readable by no codec, renewed as long as the load goes on, and gone by itself some
+//! seconds after its process has died. It is replaced by the loaded value in one compare-and-swap.
+//! So whoever writes or removes the key meanwhile, also a program that knows nothing of this cache,
+//! takes the mark away, and the outdated value of the load is not stored.
 //!
 //! What a loader did not find is stored likewise, as a *none*, where the policy says so.
 
@@ -18,6 +18,9 @@ use infra_state::{Entry, Error, ErrorKind, Requirement, Result, StateStore, Vers
 /// Begins with a byte that begins no JSON text, and no complete MessagePack value of this length.
 const CLAIM: &[u8] = b"\0infra-cache load ";
 const NONE: &[u8] = b"\0infra-cache none";
+/// How long a mark outlives its process, and how often it is renewed while the load goes on.
+const CLAIM_TTL: Duration = Duration::from_secs(6);
+pub(crate) const CLAIM_RENEWAL: Duration = Duration::from_secs(2);
 /// How long the backend is left alone by loads after it did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -66,21 +69,26 @@ impl Backend {
         })
     }
 
-    /// Marks a key that holds nothing for at most `ttl`; `None` where it holds something by now.
-    pub(crate) async fn claim(
+    /// Marks a key that holds nothing for [`CLAIM_TTL`]; `None` where it holds something by now.
+    pub(crate) async fn claim(&self, key: &str, flight: u64) -> Result<Option<Version>> {
+        let nothing = self.store.absent_version(key)?;
+        self.renew(key, flight, &nothing).await
+    }
+
+    /// Lets a mark live on; `None` where it is gone.
+    pub(crate) async fn renew(
         &self,
         key: &str,
         flight: u64,
-        ttl: Duration,
+        version: &Version,
     ) -> Result<Option<Version>> {
         let claim = Claim {
             instance: self.instance,
             flight,
         };
-        let nothing = self.store.absent_version(key)?;
         let swap = self
             .store
-            .compare_and_swap_bytes(key, &nothing, claim.text(), ttl);
+            .compare_and_swap_bytes(key, version, claim.text(), CLAIM_TTL);
         without_conflict(swap.await)
     }
 

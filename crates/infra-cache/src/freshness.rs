@@ -54,11 +54,13 @@ pub(crate) enum Age {
 }
 
 impl Times {
-    /// Of a value that the backend keeps for `left` (`None` for ever). `local` bounds how long it
-    /// is served without asking the backend; `load_time` is what it took, or would take, to load.
+    /// Of a value that the backend keeps for `left` (`None` for ever) of the `whole` time to live
+    /// that its key has. `local` bounds how long it is served without asking the backend;
+    /// `load_time` is what it took, or would take, to load.
     pub(crate) fn new(
         now: MonoTime,
         left: Option<Duration>,
+        whole: Duration,
         policy: &CachePolicy,
         local: Option<Duration>,
         load_time: Duration,
@@ -68,7 +70,11 @@ impl Times {
         let serve_until = expires.min(at(local));
         let soft = match (policy.soft_ttl, left) {
             (Some(soft), Some(left)) if soft < policy.ttl => {
-                now.plus(left.saturating_sub(policy.ttl - soft))
+                // It varies with the whole, so it comes at the same point of every life.
+                let after =
+                    whole.as_secs_f64() * (1.0 - soft.as_secs_f64() / policy.ttl.as_secs_f64());
+                let after = Duration::try_from_secs_f64(after).unwrap_or(whole);
+                now.plus(left.saturating_sub(after))
             }
             _ => MonoTime::NEVER,
         };
@@ -166,7 +172,7 @@ mod tests {
         let policy = CachePolicy::new(60 * SECOND)
             .soft_ttl(10 * SECOND)
             .stale_if_error(40 * SECOND);
-        let times = Times::new(at(0), Some(60 * SECOND), &policy, None, SECOND);
+        let times = Times::new(at(0), Some(60 * SECOND), policy.ttl, &policy, None, SECOND);
         use Age::*;
         assert_eq!(
             ages(&times, &[0, 9, 10, 59, 60, 99, 100]),
@@ -177,32 +183,55 @@ mod tests {
     #[test]
     fn n14_the_local_bound_and_the_backend_s_rest_both_count() {
         let policy = CachePolicy::new(60 * SECOND);
-        let short = Times::new(at(0), Some(5 * SECOND), &policy, Some(30 * SECOND), SECOND);
+        let short = Times::new(
+            at(0),
+            Some(5 * SECOND),
+            policy.ttl,
+            &policy,
+            Some(30 * SECOND),
+            SECOND,
+        );
         assert_eq!(ages(&short, &[4, 5]), [Age::Fresh, Age::Gone]);
-        let local = Times::new(at(0), None, &policy, Some(30 * SECOND), SECOND);
+        let local = Times::new(at(0), None, policy.ttl, &policy, Some(30 * SECOND), SECOND);
         assert_eq!(ages(&local, &[29, 30]), [Age::Fresh, Age::Gone]);
     }
 
     #[test]
     fn what_another_process_stored_long_ago_is_stale_at_the_same_moment() {
         let policy = CachePolicy::new(60 * SECOND).soft_ttl(10 * SECOND);
-        let late = Times::new(at(8), Some(52 * SECOND), &policy, None, SECOND);
+        let late = Times::new(at(8), Some(52 * SECOND), policy.ttl, &policy, None, SECOND);
         assert_eq!(ages(&late, &[9, 10]), [Age::Fresh, Age::Stale]);
-        let old = Times::new(at(8), Some(20 * SECOND), &policy, None, SECOND);
+        let old = Times::new(at(8), Some(20 * SECOND), policy.ttl, &policy, None, SECOND);
         assert_eq!(old.freshness(at(8)), Freshness::Stale);
+    }
+
+    #[test]
+    fn a_life_that_varies_has_its_soft_end_at_the_same_point() {
+        let policy = CachePolicy::new(60 * SECOND).soft_ttl(6 * SECOND);
+        let soft = |whole: Duration, read_at: u64| {
+            let left = whole - SECOND * read_at as u32;
+            let times = Times::new(at(read_at), Some(left), whole, &policy, None, SECOND);
+            times.soft.since(MonoTime::ZERO)
+        };
+        for (whole, end) in [(54, 5_400), (60, 6_000), (66, 6_600), (30, 3_000)] {
+            for read_at in [0, 2] {
+                let off = soft(whole * SECOND, read_at).abs_diff(Duration::from_millis(end));
+                assert!(off < Duration::from_micros(1), "{whole} s, off by {off:?}");
+            }
+        }
     }
 
     #[test]
     fn n18_early_renewal_comes_by_chance_and_only_near_the_end() {
         let policy = CachePolicy::new(100 * SECOND);
-        let times = Times::new(at(0), Some(100 * SECOND), &policy, None, SECOND);
+        let times = Times::new(at(0), Some(100 * SECOND), policy.ttl, &policy, None, SECOND);
         // 1 s to load: e^-5 is the chance five seconds before the end.
         let limit = (-5.0_f64).exp();
         assert_eq!(times.age(at(95), || limit * 0.99), Age::Early);
         assert_eq!(times.age(at(95), || limit * 1.01), Age::Fresh);
         assert_eq!(times.age(at(10), || unreachable!()), Age::Fresh);
         let never = policy.early_refresh(0.0);
-        let times = Times::new(at(0), Some(100 * SECOND), &never, None, SECOND);
+        let times = Times::new(at(0), Some(100 * SECOND), policy.ttl, &never, None, SECOND);
         assert_eq!(times.age(at(99), || f64::MIN_POSITIVE), Age::Fresh);
     }
 }

@@ -42,7 +42,8 @@
 //!   [wait timeout](CachePolicy::wait_timeout);
 //! - a loader that fails gives its error to those who wait and to nobody else: the next call loads
 //!   again; one that panics or hangs ([load timeout](CachePolicy::load_timeout)) likewise;
-//! - across processes each loads once, or, with [`CacheOptions::shared_loads`], one for all.
+//! - across processes each loads once, or, with [`CacheOptions::shared_loads`], one for all;
+//!   when that one dies, another takes over after 6 s.
 //!
 //! # Freshness
 //! | point in a value's life | what a read does |

@@ -12,7 +12,7 @@ use infra_core::MonoTime;
 use infra_state::{Entry as Stored, Version};
 use tracing::debug;
 
-use crate::backend::{Backend, Held, none_text};
+use crate::backend::{Backend, CLAIM_RENEWAL, Held, none_text};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::flight::{Answer, Found, Landing, Purpose};
 use crate::freshness::Freshness;
@@ -22,8 +22,6 @@ use crate::policy::CachePolicy;
 use crate::shared::{Core, closed, panicked};
 use crate::store::Cacheable;
 
-/// What a claim outlives its load by: the time to store the result.
-const CLAIM_MARGIN: Duration = Duration::from_secs(5);
 /// How long after a failed renewal the next one may be tried.
 const QUIET: Duration = Duration::from_secs(1);
 /// How often the backend is asked whether somebody else's load is done, at first and at last.
@@ -114,7 +112,7 @@ impl<T: Cacheable> Flight<T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<Option<T>, BoxError>> + Send,
     {
-        let hold = match self.ask_backend(landing).await {
+        let mut hold = match self.ask_backend(landing).await {
             Asked::Answered(answer) => return landing.answer(answer),
             Asked::Load(hold) => hold,
         };
@@ -126,7 +124,7 @@ impl<T: Cacheable> Flight<T> {
         let begun = core.clock.now();
         let loaded = tokio::select! {
             biased;
-            loaded = caught(load) => loaded,
+            loaded = self.holding(caught(load), &mut hold, landing.id) => loaded,
             () = core.clock.sleep(self.policy.load_timeout) => Err(Failure::TooLate),
         };
         match loaded {
@@ -146,6 +144,42 @@ impl<T: Cacheable> Flight<T> {
                 }
             }
         }
+    }
+
+    /// Waits for a load, and renews the claim of its key meanwhile, if there is one.
+    async fn holding<R>(&self, load: impl Future<Output = R>, hold: &mut Hold, id: u64) -> R {
+        let mut loading = pin!(load);
+        while let (Hold::Claimed(version), Some(backend)) = (&mut *hold, &self.core.backend) {
+            let pause = self.core.clock.sleep(CLAIM_RENEWAL);
+            tokio::select! {
+                biased;
+                loaded = &mut loading => return loaded,
+                () = pause => {}
+            }
+            let (loaded, renewed) = {
+                let mut renewing = pin!(backend.renew(&self.key, id, version));
+                tokio::select! {
+                    biased;
+                    loaded = &mut loading => (Some(loaded), renewing.await),
+                    renewed = &mut renewing => (None, renewed),
+                }
+            };
+            let lost = match renewed {
+                Ok(Some(renewed)) => {
+                    *version = renewed;
+                    false
+                }
+                // Somebody wrote or removed the key: the value will not be stored.
+                Ok(None) => true,
+                Err(_) => false,
+            };
+            match loaded {
+                Some(loaded) => return loaded,
+                None if lost => break,
+                None => {}
+            }
+        }
+        loading.await
     }
 
     /// Whether the backend knows the value; else under what circumstances to load it.
@@ -171,8 +205,7 @@ impl<T: Cacheable> Flight<T> {
                 Held::Nothing if !backend.versions => return Asked::Load(Hold::Unversioned),
                 Held::Nothing if in_time => {
                     landing.claim();
-                    let ttl = self.policy.load_timeout.saturating_add(CLAIM_MARGIN);
-                    match backend.claim(&self.key, landing.id, ttl).await {
+                    match backend.claim(&self.key, landing.id).await {
                         Ok(Some(version)) => return Asked::Load(Hold::Claimed(version)),
                         Ok(None) => continue,
                         Err(error) => return self.ask_failed(backend, error),
@@ -227,13 +260,13 @@ impl<T: Cacheable> Flight<T> {
         let newer = stored
             .ttl
             .is_none_or(|left| now.plus(left) > end.plus(slack));
-        let times = self.core.times(stored.ttl, &self.policy, None);
+        let times = self.core.times(&self.key, stored.ttl, &self.policy, None);
         newer && times.freshness(now) == Freshness::Fresh
     }
 
     fn keep_stored(&self, value: T, stored: &Stored) -> Found {
         let value: Arc<dyn Any + Send + Sync> = Arc::new(value);
-        let times = self.core.times(stored.ttl, &self.policy, None);
+        let times = self.core.times(&self.key, stored.ttl, &self.policy, None);
         let found = Found::value(value, times.freshness(self.core.clock.now()));
         let entry = Entry::new(&self.key, found.slot.clone(), stored.value.len(), times);
         self.core.near.insert(&self.key, entry, &self.ticket);
@@ -255,7 +288,7 @@ impl<T: Cacheable> Flight<T> {
             }
         };
         let length = bytes.len();
-        let ttl = core.random.around(self.policy.ttl, self.policy.jitter);
+        let ttl = self.policy.life_of(&self.key);
         let mut ticket = self.ticket;
         let current = match (hold, &core.backend) {
             (Hold::Claimed(version) | Hold::Replaces(version), Some(backend)) => {
@@ -270,7 +303,7 @@ impl<T: Cacheable> Flight<T> {
             }
             _ => true,
         };
-        let times = core.times(Some(ttl), &self.policy, Some(took));
+        let times = core.times(&self.key, Some(ttl), &self.policy, Some(took));
         let found = Found::value(Arc::new(value), Freshness::Fresh);
         if current {
             let entry = Entry::new(&self.key, found.slot.clone(), length, times);
@@ -316,7 +349,7 @@ impl<T: Cacheable> Flight<T> {
     fn keep_none(&self, stored: &Stored) -> Found {
         let core = &self.core;
         core.counters.backend_hits.add();
-        let times = core.times(stored.ttl, &self.policy.early_refresh(0.0), None);
+        let times = core.times(&self.key, stored.ttl, &self.policy.early_refresh(0.0), None);
         let entry = Entry::new(&self.key, Slot::Nothing, 0, times);
         core.near.insert(&self.key, entry, &self.ticket);
         Found::none(Slot::Nothing)

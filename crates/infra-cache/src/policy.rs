@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::random::mixed;
+
 /// How long a value is good for, how it is renewed, and how long callers wait for it.
 ///
 /// The cache has one for all calls ([`CacheOptions::policy`](crate::CacheOptions::policy)); calls
@@ -72,7 +74,9 @@ impl CachePolicy {
     }
 
     /// By how much times to live vary, so that what was stored together does not expire together:
-    /// 0.1 is a tenth either way. From 0 to 0.5.
+    /// 0.1 is a tenth either way. From 0 to 0.5. By how much is a matter of the key, and the same
+    /// in all processes, so each of them knows how old a value is that another one stored; the soft
+    /// time to live varies with it.
     #[must_use]
     pub const fn jitter(mut self, fraction: f64) -> Self {
         self.jitter = within(fraction, 0.5);
@@ -104,6 +108,29 @@ impl CachePolicy {
     }
 }
 
+impl CachePolicy {
+    /// The whole time to live of a value under this key, at least 1 ms.
+    pub(crate) fn life_of(&self, key: &str) -> Duration {
+        if self.jitter == 0.0 {
+            return self.ttl;
+        }
+        let factor = 1.0 + self.jitter * place_of(key);
+        let varied = Duration::try_from_secs_f64(self.ttl.as_secs_f64() * factor);
+        at_least_a_millisecond(varied.unwrap_or(self.ttl))
+    }
+}
+
+/// Where a key stands from -1 to 1: FNV-1a, mixed, the same in every process and every version of
+/// this crate.
+fn place_of(key: &str) -> f64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in key.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    let unit = (mixed(hash) >> 11) as f64 / ((1_u64 << 53) - 1) as f64;
+    2.0 * unit - 1.0
+}
+
 /// Five minutes, otherwise as [`CachePolicy::new`].
 impl Default for CachePolicy {
     fn default() -> Self {
@@ -126,5 +153,34 @@ const fn within(number: f64, most: f64) -> f64 {
         number
     } else {
         0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_vary_within_their_bounds_and_evenly_and_are_the_same_everywhere() {
+        let ttl = Duration::from_secs(100);
+        let policy = CachePolicy::new(ttl).jitter(0.1);
+        let lives = (0..10_000).map(|n| policy.life_of(&format!("quote:{n}")).as_secs_f64());
+        let mut tenths = [0_u32; 10];
+        for life in lives {
+            assert!((90.0..=110.0).contains(&life), "{life}");
+            tenths[((life - 90.0) / 2.0).min(9.0) as usize] += 1;
+        }
+        assert!(
+            tenths.iter().all(|n| (850..1_150).contains(n)),
+            "{tenths:?}"
+        );
+        // Other processes, perhaps of other versions, count on these.
+        let known = policy.life_of("AAPL").as_secs_f64();
+        assert!((known - 106.161143060).abs() < 1e-6, "{known}");
+        assert_eq!(policy.jitter(0.0).life_of("AAPL"), ttl);
+        let shortest = CachePolicy::new(Duration::ZERO).jitter(0.5);
+        assert!((0..100).all(|n| shortest.life_of(&n.to_string()) >= Duration::from_millis(1)));
+        let longest = CachePolicy::new(Duration::MAX).jitter(0.5);
+        assert!((0..100).all(|n| longest.life_of(&n.to_string()) > Duration::MAX / 3));
     }
 }

@@ -17,10 +17,7 @@ impl Random {
     }
 
     pub(crate) fn number(&self) -> u64 {
-        let mut mixed = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        mixed(self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP))
     }
 
     /// Above 0, at most 1.
@@ -37,6 +34,13 @@ impl Random {
         let varied = Duration::try_from_secs_f64(time.as_secs_f64() * factor).unwrap_or(time);
         varied.max(Duration::from_millis(1))
     }
+}
+
+/// Spreads numbers that are close to each other.
+pub(crate) fn mixed(mut number: u64) -> u64 {
+    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 #[cfg(test)]

@@ -144,9 +144,10 @@ impl Core {
         }
     }
 
-    /// The points in the life of a value that the backend keeps for `left`.
+    /// The points in the life of a value of this key that the backend keeps for `left`.
     pub(crate) fn times(
         &self,
+        key: &str,
         left: Option<Duration>,
         policy: &CachePolicy,
         load_time: Option<Duration>,
@@ -155,7 +156,8 @@ impl Core {
         // Nobody else can change what only this process has.
         let local = self.backend.is_some().then_some(self.local_ttl);
         let load_time = load_time.unwrap_or_else(usual);
-        Times::new(self.clock.now(), left, policy, local, load_time)
+        let whole = policy.life_of(key);
+        Times::new(self.clock.now(), left, whole, policy, local, load_time)
     }
 
     /// Keeps "there is none", where the policy says so.

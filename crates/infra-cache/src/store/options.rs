@@ -89,7 +89,8 @@ impl CacheOptions {
     }
 
     /// Lets one process load for all: the others wait for its value, and load themselves when it
-    /// does not come within their load timeout. Needs a backend with versions. Default false: each
+    /// does not come within their load timeout, or when that process has died, which they know
+    /// after 6 s. Needs a backend with versions. Default false: each
     /// process loads once.
     #[must_use]
     pub fn shared_loads(mut self, shared: bool) -> Self {

@@ -269,7 +269,7 @@ impl Core {
                 context::spawn(flight.read(landing));
                 waiting
             }
-            Joined::Full => return Err(overloaded(OPERATION, &key)),
+            Joined::Full => return self.conclude(Err(overloaded(OPERATION, &key)), last_resort),
         };
         let answer = self.wait(OPERATION, &key, waiting, policy.wait_timeout);
         self.conclude(answer.await, last_resort)
@@ -299,7 +299,7 @@ impl Core {
                 self.start(call, &key, policy, ticket, None, landing, load);
                 waiting
             }
-            Joined::Full => return Err(overloaded(operation, &key)),
+            Joined::Full => return self.conclude(Err(overloaded(operation, &key)), last_resort),
         };
         let answer = self.wait(operation, &key, waiting, policy.wait_timeout);
         self.conclude(answer.await, last_resort)

@@ -49,16 +49,20 @@ impl CacheStore {
         let failed = |error| Error::store(OPERATION, error);
         let bytes = core.codec.encode(key, &*value).map_err(failed)?;
         let length = bytes.len();
-        let ttl = core.random.around(policy.ttl, policy.jitter);
+        let ttl = policy.life_of(key);
         let writing = Writing::begin(core, key);
         // Before the write, so that this process never serves it longer than the backend.
-        let times = core.times(Some(ttl), policy, None);
+        let times = core.times(key, Some(ttl), policy, None);
         if let Some(backend) = &core.backend {
             let set = backend.store.set_bytes_with(key, bytes, ttl).await;
             if let Err(error) = set {
                 core.counters.backend_errors.add();
                 if error.outcome() == Outcome::NotApplied {
                     writing.did_nothing();
+                } else {
+                    // It may have been applied: nobody may go on with the old value.
+                    drop(writing);
+                    core.tell(Invalidation::Key(key.to_owned())).await;
                 }
                 return Err(failed(error));
             }

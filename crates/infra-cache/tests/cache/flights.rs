@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use infra_cache::{CacheOptions, CachePolicy, CacheStore, Cached, ErrorKind};
 use infra_core::{Class, Classify, TokioClock, context};
+use infra_state::{MemoryOptions, StateStore};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
@@ -279,6 +280,54 @@ async fn a_shared_load_whose_process_died_is_taken_over() {
     drop(dead); // its mark stays, as after kill -9
     let load = || async { Ok::<u64, io::Error>(9) };
     assert_eq!(*alive.get_or_load("k", load).await.unwrap(), 9);
+}
+
+/// With the default policy a load may take longer than its callers wait.
+#[tokio::test(start_paused = true)]
+async fn a_shared_load_whose_process_died_is_taken_over_while_callers_wait() {
+    let clock = TokioClock::shared();
+    let store = StateStore::memory_with(MemoryOptions::new().clock(clock.clone()));
+    let options = || {
+        let options = CacheOptions::new().clock(clock.clone()).seed(1);
+        options.shared_loads(true)
+    };
+    let dead = CacheStore::over(store.clone(), options()).await.unwrap();
+    let alive = CacheStore::over(store.clone(), options()).await.unwrap();
+    let never = Source::new();
+    let lost = ask(&dead, &never);
+    // Long enough that the mark has to have been renewed.
+    tokio::time::sleep(secs(20)).await;
+    assert_eq!(never.loads(), 1);
+    let third = CacheStore::over(store.clone(), options()).await.unwrap();
+    let waits = ask(&third, &never);
+    tokio::time::sleep(secs(8)).await;
+    assert_eq!(never.loads(), 1, "nobody else loads while the load goes on");
+    lost.abort();
+    waits.abort();
+    third.close().await;
+    drop(dead); // its mark stays, as after kill -9
+    let began = tokio::time::Instant::now();
+    let load = || async { Ok::<u64, io::Error>(9) };
+    assert_eq!(*alive.get_or_load("k", load).await.unwrap(), 9);
+    assert!(began.elapsed() < secs(7), "{:?}", began.elapsed());
+    assert_eq!(alive.stats().loads, 1);
+    let stored = store.namespaced("cache").get::<u64>("k").await.unwrap();
+    assert_eq!(stored, Some(9), "and it is there for others");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_value_of_a_long_load_is_stored() {
+    let clock = TokioClock::shared();
+    let store = StateStore::memory_with(MemoryOptions::new().clock(clock.clone()));
+    let options = CacheOptions::new().clock(clock);
+    let cache = CacheStore::over(store.clone(), options).await.unwrap();
+    let source = Source::new();
+    let call = ask(&cache, &source);
+    tokio::time::sleep(secs(9)).await;
+    source.gate.add_permits(1);
+    assert_eq!(*call.await.unwrap().unwrap(), 1);
+    let stored = store.namespaced("cache").get::<u64>("k").await.unwrap();
+    assert_eq!(stored, Some(1));
 }
 
 #[tokio::test]

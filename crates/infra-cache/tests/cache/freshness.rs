@@ -97,6 +97,58 @@ async fn n15_stale_is_served_without_waiting_while_one_load_renews() {
 }
 
 #[tokio::test]
+async fn n15_a_soft_end_early_in_a_life_that_varies_comes_when_it_should() {
+    let world = World::new();
+    // A tenth of the life is three times the soft time to live.
+    let policy = CachePolicy::new(secs(300))
+        .soft_ttl(secs(10))
+        .early_refresh(0.0);
+    let one = world.cache(world.options().policy(policy)).await;
+    let two = world.cache(world.options().policy(policy)).await;
+    let keys: Vec<String> = (0..50).map(|n| format!("quote:{n}")).collect();
+    for key in &keys {
+        one.put(key, 7_u64).await.unwrap();
+    }
+    let millis = std::time::Duration::from_millis;
+    for (advance, freshness) in [
+        (0, Freshness::Fresh),
+        (8_900, Freshness::Fresh),
+        (2_200, Freshness::Stale),
+    ] {
+        world.clock.advance(millis(advance));
+        for (key, cache) in keys.iter().flat_map(|key| [(key, &one), (key, &two)]) {
+            let found = cache.get::<u64>(key).await.unwrap().unwrap();
+            assert_eq!(
+                found.freshness(),
+                freshness,
+                "{key} after {advance} ms more"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn n19_the_last_resort_is_served_when_too_many_loads_run() {
+    let world = World::new();
+    let policy = minute().stale_if_error(secs(600));
+    let cache = CacheStore::memory_with(world.options().policy(policy).max_loads(1));
+    let source = Source::default();
+    assert_eq!(*ask(&cache, &source).await.unwrap(), 1);
+    world.clock.advance(secs(60));
+    let hangs = infra_core::context::spawn({
+        let cache = cache.clone();
+        let hang = std::future::pending::<Result<u64, io::Error>>;
+        async move { cache.get_or_load("other", hang).await }
+    });
+    settle().await;
+    let found = ask(&cache, &source).await.unwrap();
+    assert_eq!((*found, found.freshness()), (1, Freshness::StaleOnError));
+    let found = cache.get::<u64>("k").await.unwrap().unwrap();
+    assert_eq!(found.freshness(), Freshness::StaleOnError);
+    hangs.abort();
+}
+
+#[tokio::test]
 async fn n15_what_another_process_renewed_is_not_loaded_again() {
     let world = World::new();
     let policy = minute().soft_ttl(secs(10));

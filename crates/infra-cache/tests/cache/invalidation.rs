@@ -365,6 +365,29 @@ async fn n20_the_store_is_written_first_and_an_unknown_outcome_is_forgotten() {
 }
 
 #[tokio::test]
+async fn n20_others_are_told_of_a_write_that_may_have_been_applied() {
+    let world = World::new();
+    let wire = Wire::default();
+    let (one, two) = (
+        world.cache(world.options()).await,
+        world.cache(world.options()).await,
+    );
+    one.listen(wire.clone()).await.unwrap();
+    two.listen(wire.clone()).await.unwrap();
+    one.put("k", 1_u64).await.unwrap();
+    assert_eq!(*two.get::<u64>("k").await.unwrap().unwrap(), 1);
+    world.spy.mute.store(true, Ordering::SeqCst);
+    let error = one.put("k", 2_u64).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    assert_eq!(*two.get::<u64>("k").await.unwrap().unwrap(), 2);
+    // What was not applied is no news.
+    world.set_down(true);
+    let told = wire.told.load(Ordering::SeqCst);
+    assert!(one.put("k", 3_u64).await.is_err());
+    assert_eq!(wire.told.load(Ordering::SeqCst), told);
+}
+
+#[tokio::test]
 async fn n20_a_dropped_write_leaves_nothing_in_doubt() {
     let world = World::new();
     let cache = world.cache(world.options()).await;
