@@ -72,10 +72,13 @@ async fn over_file(layers: Layers, taken: usize) -> Fixture {
     fixture(&driver, &layers, &options(), clock).namespace_bytes(taken)
 }
 
+/// Each layer alone in one test; all of them together in one for each row, which then says where to
+/// look.
 mod on_memory {
-    crate::layers::layer_suites! { crate::over_memory =>
+    crate::layers::layer_suites! { crate::over_memory => all_together }
+    crate::layers::layer_suites_in_one_test_each! { crate::over_memory =>
         size_limits tenant tracing_and_metrics custom retry_breaker_and_timeout compression
-        encryption faults all_together
+        encryption faults
     }
 }
 
