@@ -62,10 +62,8 @@ impl Checkpoint {
 /// Reads what is there and leaves the file at the end of its last whole record.
 fn read(file: &mut File) -> io::Result<HashSet<u64>> {
     let length = file.metadata()?.len();
-    if length == 0 {
-        file.write_all(HEADER)?;
-        file.sync_data()?;
-        return Ok(HashSet::new());
+    if length < HEADER.len() as u64 {
+        return begin(file);
     }
     if length > MOST * RECORD as u64 {
         return Err(invalid("it is too large"));
@@ -82,6 +80,20 @@ fn read(file: &mut File) -> io::Result<HashSet<u64>> {
     file.set_len(end)?;
     file.seek(SeekFrom::Start(end))?;
     Ok(known)
+}
+
+/// A new file, or one whose header was cut off by a crash.
+fn begin(file: &mut File) -> io::Result<HashSet<u64>> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    if !HEADER.starts_with(&bytes) {
+        return Err(invalid("it is no checkpoint of a copy"));
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(HEADER)?;
+    file.sync_data()?;
+    Ok(HashSet::new())
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -126,12 +138,25 @@ mod tests {
     }
 
     #[test]
+    fn m02_a_header_that_was_cut_off_is_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        for length in 0..HEADER.len() {
+            std::fs::write(&path, &HEADER[..length]).unwrap();
+            Checkpoint::open(&path).unwrap().append(&[7]).unwrap();
+            assert!(Checkpoint::open(&path).unwrap().knows(7), "{length}");
+        }
+    }
+
+    #[test]
     fn a_file_that_is_no_checkpoint_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
-        std::fs::write(&path, "remember the milk").unwrap();
-        assert!(Checkpoint::open(&path).is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), b"remember the milk");
+        for text in ["remember the milk", "milk"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Checkpoint::open(&path).is_err());
+            assert_eq!(std::fs::read(&path).unwrap(), text.as_bytes());
+        }
     }
 
     #[test]

@@ -33,7 +33,8 @@
 //! # While the source is in use
 //! What changes in the meantime is copied again, or reported as unsettled. The target is read
 //! before the source, and written only if it is still as it was read: so an older value never
-//! takes the place of a newer one. For a switch without a pause, write to both:
+//! takes the place of a newer one. A life that changes during the copy, and no value with it, is
+//! found by [`Copy::verify`]. For a switch without a pause, write to both:
 //! 1. Let all writers use a [`Dual`] over both stores: the old one answers, the new one follows.
 //! 2. [`Copy::run`], for what was there before.
 //! 3. [`Dual::drained`], [`Copy::verify`], and then the writers use the new store alone, or a

@@ -107,7 +107,7 @@ impl Transfer {
         if let Some(found) = &found {
             let overwrite = self.on_conflict == OnConflict::Overwrite;
             match found.value == value {
-                true if !overwrite || same_life(found.ttl, life) => {
+                true if !overwrite || need_not_change(found.ttl, life) => {
                     return Ok(Some(Moved::Unchanged));
                 }
                 false if self.on_conflict == OnConflict::Skip => return Ok(Some(Moved::Kept)),
@@ -245,10 +245,20 @@ fn rest_of(ttl: Option<Duration>, asked: Instant) -> Option<Option<Duration>> {
     }
 }
 
+/// For a comparison, which looks at two stores in use.
 pub(super) fn same_life(one: Option<Duration>, other: Option<Duration>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.abs_diff(other) <= SAME_LIFE,
         (one, other) => one == other,
+    }
+}
+
+/// Whether a life at the target may stay as it is: it differs by what reading the two one after the
+/// other makes of it, and by little for its length.
+fn need_not_change(there: Option<Duration>, here: Option<Duration>) -> bool {
+    match (there, here) {
+        (Some(there), Some(here)) => there.abs_diff(here) <= (here / 20).min(SAME_LIFE),
+        (there, here) => there == here,
     }
 }
 

@@ -123,3 +123,24 @@ async fn m12_reads_are_compared_and_differences_are_mended() {
     assert_eq!(second.get::<i64>("k3").await.unwrap(), Some(3));
     assert!(dual.stats().compared >= 10);
 }
+
+/// Each change of a life is less than what a comparison of two stores in use overlooks.
+#[tokio::test]
+async fn m12_short_lives_follow_too() {
+    let (first, second) = (memory(), memory());
+    let dual = Dual::start(&first, &second, DualOptions::new());
+    let store = dual.store();
+    let millis = Duration::from_millis;
+    store.set_with("k", &1, millis(20_000)).await.unwrap();
+    for life in [millis(18_500), millis(20_000), millis(18_400)] {
+        drained(&dual).await;
+        assert!(store.expire("k", life).await.unwrap());
+        drained(&dual).await;
+        let entry = second.get_entry("k").await.unwrap().unwrap();
+        let left = entry.ttl.unwrap();
+        assert!(
+            left <= life && left > life - millis(1_200),
+            "{left:?} of {life:?}"
+        );
+    }
+}
