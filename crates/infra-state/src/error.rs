@@ -86,6 +86,17 @@ pub enum ErrorKind {
     Backend,
 }
 
+impl ErrorKind {
+    /// Whether it says something about a stored value, and nothing about its store.
+    pub(crate) fn concerns_one_value(self) -> bool {
+        use ErrorKind::{Decode, NotEncrypted, Tampered, TooLarge, UnknownKeyId, WrongKey};
+        matches!(
+            self,
+            Decode | TooLarge | NotEncrypted | UnknownKeyId | WrongKey | Tampered
+        )
+    }
+}
+
 /// A failed call: what was being done, on which key, by which backend, why, and what became of it.
 ///
 /// Never holds a value or a secret. Read it through [`infra_core::Classify`] to decide whether to

@@ -49,6 +49,7 @@ impl Copy {
                 self.values.remove(key);
             }
             WatchEvent::Gap { .. } => self.values.clear(),
+            WatchEvent::Unreadable { .. } => panic!("{event:?}"),
             WatchEvent::Ready => {}
         }
         event

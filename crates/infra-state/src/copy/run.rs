@@ -137,7 +137,7 @@ impl Pass<'_> {
         let Some(checkpoint) = self.checkpoint.as_ref().filter(|known| !known.is_new()) else {
             return Ok(keys);
         };
-        let values = self.copy.from.get_many_latest(&keys).await?;
+        let values = self.copy.from.get_each_latest(&keys).await?;
         let known = |key: &str, value: Option<&[u8]>| {
             value.is_some_and(|value| checkpoint.knows(digest(key, value)))
         };
@@ -145,7 +145,8 @@ impl Pass<'_> {
         let rest: Vec<String> = keys
             .into_iter()
             .zip(values)
-            .filter(|(key, value)| !known(key, value.as_deref()))
+            // What cannot be read is not known either, and is counted when it is brought over.
+            .filter(|(key, value)| !matches!(value, Ok(value) if known(key, value.as_deref())))
             .map(|(key, _)| key)
             .collect();
         self.report.resumed += (all - rest.len()) as u64;
@@ -190,10 +191,10 @@ impl Pass<'_> {
             return Ok(());
         }
         let keys: Vec<&str> = written.iter().map(|(key, _)| key.as_str()).collect();
-        let now = self.copy.from.get_many_latest(&keys).await?;
+        let now = self.copy.from.get_each_latest(&keys).await?;
         let mut arrived = Vec::with_capacity(written.len());
         for ((key, copied), now) in written.into_iter().zip(now) {
-            if now.as_ref() == Some(&copied.value) {
+            if now.is_ok_and(|now| now.as_ref() == Some(&copied.value)) {
                 arrived.push(digest(&key, &copied.value));
                 continue;
             }

@@ -122,6 +122,27 @@ impl StateStore {
         Ok(values)
     }
 
+    /// [`StateStore::get_many_latest`] with an error of its own for each value that cannot be
+    /// read.
+    pub(crate) async fn get_each_latest(
+        &self,
+        keys: &[impl AsRef<str>],
+    ) -> Result<Vec<Result<Option<Bytes>>>> {
+        if !self.capabilities().stale_reads {
+            return self.read_each(keys).await;
+        }
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            let key = std::slice::from_ref(key);
+            values.push(match self.get_many_latest(key).await {
+                Ok(mut values) => Ok(values.pop().flatten()),
+                Err(error) if error.kind().concerns_one_value() => Err(error),
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(values)
+    }
+
     /// Stores several values for ever; of two under one key the later wins. Whether others can
     /// see a part of it is in [`Capabilities::set_many`](crate::Capabilities::set_many).
     ///

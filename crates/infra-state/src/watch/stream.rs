@@ -38,6 +38,14 @@ pub enum WatchEvent {
         /// The key, without the namespace.
         key: String,
     },
+    /// The key has a value that cannot be read: it is damaged, or encrypted with a key that is not
+    /// known here. Others are not held up by it.
+    Unreadable {
+        /// The key, without the namespace.
+        key: String,
+        /// Why, for a person.
+        reason: String,
+    },
     /// All that was there has been reported. Comes once at the beginning, and again after each
     /// [`WatchEvent::Gap`].
     Ready,
@@ -221,15 +229,20 @@ impl WatchStream {
         let keys = std::mem::take(&mut self.due);
         let store = self.store.clone();
         let values = Box::pin(async move {
-            let values = store.get_many_latest(&keys).await?;
+            let values = store.get_each_latest(&keys).await?;
             let events = keys
                 .into_iter()
                 .zip(values)
                 .map(|(key, value)| match value {
-                    Some(value) => WatchEvent::Put { key, value },
-                    None => WatchEvent::Delete { key },
+                    Ok(Some(value)) => Ok(WatchEvent::Put { key, value }),
+                    Ok(None) => Ok(WatchEvent::Delete { key }),
+                    Err(error) if error.kind().concerns_one_value() => {
+                        let reason = error.to_string();
+                        Ok(WatchEvent::Unreadable { key, reason })
+                    }
+                    Err(error) => Err(error),
                 });
-            Ok(events.collect())
+            events.collect::<Result<Vec<_>>>()
         });
         self.phase = Phase::Reading(values, then);
     }
@@ -277,6 +290,7 @@ impl fmt::Debug for WatchEvent {
         match self {
             WatchEvent::Put { key, value } => write!(f, "Put({key:?}, {} bytes)", value.len()),
             WatchEvent::Delete { key } => write!(f, "Delete({key:?})"),
+            WatchEvent::Unreadable { key, reason } => write!(f, "Unreadable({key:?}, {reason})"),
             WatchEvent::Ready => f.write_str("Ready"),
             WatchEvent::Gap { reason } => write!(f, "Gap({reason})"),
         }

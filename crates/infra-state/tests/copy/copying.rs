@@ -306,3 +306,32 @@ async fn m10_leases_and_caches_stay_and_fences_only_grow() {
     assert_eq!(with_caches.run().await.unwrap().copied, 1);
     assert_eq!(to.get::<i64>("cache:AAPL").await.unwrap(), Some(1));
 }
+
+#[cfg(feature = "compression")]
+#[tokio::test]
+async fn m02_a_damaged_value_keeps_no_copy_from_going_on() {
+    use infra_state::layer::{Compression, Layers};
+
+    let driver: Arc<dyn StateDriver> = Arc::new(MemoryDriver::new(MemoryOptions::new()));
+    let layers = Layers::new().compression(Compression::above(64));
+    let from = StateStore::layered(driver.clone(), &layers, StoreOptions::new()).unwrap();
+    from.set_many(&[("a", 1), ("b", 2)]).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("checkpoint");
+    let to = memory();
+    let copy = Copy::new(&from, &to).checkpoint(&path);
+    // As it is left behind by a copy that was killed: the target has something already.
+    let plain = StateStore::from_driver(driver, StoreOptions::new());
+    plain.set_bytes("damaged", vec![0xC1, b'?']).await.unwrap();
+    let first = copy.run().await.unwrap();
+    assert_eq!((first.copied, first.failed), (2, 1));
+    assert!(path.exists());
+    from.set("c", &3).await.unwrap();
+    let second = copy.run().await.unwrap();
+    assert_eq!(
+        (second.resumed, second.copied, second.failed),
+        (2, 1, 1),
+        "{second:?}"
+    );
+    assert_eq!(to.get("c").await.unwrap(), Some(3));
+}

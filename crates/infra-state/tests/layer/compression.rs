@@ -96,3 +96,35 @@ async fn s06_the_two_encodings_never_take_one_for_the_other() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_damaged_value_is_reported_and_holds_up_no_watch() {
+    let driver = memory();
+    let store = layered(&driver, Layers::new().compression(Compression::above(64)));
+    let plain = plain(&driver);
+    plain.set_bytes("damaged", vec![0xC1, b'?']).await.unwrap();
+    store.set("fine", &1).await.unwrap();
+    let mut watch = store.watch("").await.unwrap();
+    let mut next = async || {
+        let limit = Duration::from_secs(10);
+        let event = tokio::time::timeout(limit, watch.next()).await;
+        event.expect("an event in time").unwrap()
+    };
+    let mut baseline = Vec::new();
+    loop {
+        match next().await {
+            WatchEvent::Ready => break,
+            WatchEvent::Put { key, .. } => baseline.push(key),
+            WatchEvent::Unreadable { key, .. } => baseline.push(format!("unreadable {key}")),
+            other => panic!("{other:?}"),
+        }
+    }
+    baseline.sort();
+    assert_eq!(baseline, ["fine", "unreadable damaged"]);
+    plain.set_bytes("damaged", vec![0xC1, b'!']).await.unwrap();
+    store.set("fine", &2).await.unwrap();
+    assert!(matches!(next().await, WatchEvent::Unreadable { key, .. } if key == "damaged"));
+    assert!(matches!(next().await, WatchEvent::Put { key, .. } if key == "fine"));
+    store.set("damaged", &3).await.unwrap();
+    assert!(matches!(next().await, WatchEvent::Put { key, .. } if key == "damaged"));
+}
