@@ -130,13 +130,10 @@ impl Others {
         let (usual, now) = (middle(&before), middle(&during));
         let (slow, slowest) = (during[during.len() * 95 / 100], during[during.len() - 1]);
         eprintln!("others: {usual:?} before, then {now:?}, {slow:?}, {slowest:?}");
-        // A machine under load, but not a wait for a node or for a deadline.
-        assert!(
-            now < 3 * usual + Duration::from_millis(10),
-            "{usual:?}, then {now:?}"
-        );
-        assert!(slow < Duration::from_millis(200), "{slow:?}");
-        assert!(slowest < limit / 2, "{slowest:?}");
+        // A machine under load, but not a wait for a node, which would last until a deadline.
+        assert!(now < 3 * usual + limit / 30, "{usual:?}, then {now:?}");
+        assert!(slow < limit / 5, "{slow:?}");
+        assert!(slowest < limit * 3 / 4, "{slowest:?}");
     }
 }
 
@@ -173,7 +170,7 @@ async fn s54_every_call_for_a_stopped_node_ends_at_its_deadline_and_others_go_on
     let faulty = Faulty::start(RedisConfig::new(), 1, PATIENT);
     stopped(&faulty, "", 0).await;
     // Replicas answer what need not be current, whatever becomes of the primary.
-    let limit = 2 * SECOND;
+    let limit = 3 * SECOND;
     let store = faulty.store("read=replicas", limit).await;
     let mut bare = faulty.bare();
     all_work(&store, &mut bare, 200).await;
@@ -182,7 +179,7 @@ async fn s54_every_call_for_a_stopped_node_ends_at_its_deadline_and_others_go_on
     let answers = all_at_once(&store, &mut bare, 300, stop, async || ()).await;
     for (operation, answer, took) in answers {
         assert!(answer.is_err() || !operation.writes(), "{operation:?}");
-        assert!(took < limit * 3 / 2, "{operation:?}: {took:?}");
+        assert!(took < 2 * limit, "{operation:?}: {took:?}");
     }
     let key = format!("{}get", faulty.prefix);
     until("the replica answers", async || {
@@ -207,7 +204,7 @@ async fn ack_every_call_for_a_stopped_node_ends_at_its_deadline_and_others_go_on
 }
 
 async fn stopped(faulty: &Faulty, parameters: &str, round: usize) {
-    let limit = 2 * SECOND;
+    let limit = 3 * SECOND;
     let store = faulty.store(parameters, limit).await;
     let mut bare = faulty.bare();
     let others = faulty.others(&store);
@@ -223,7 +220,7 @@ async fn stopped(faulty: &Faulty, parameters: &str, round: usize) {
 
 /// Also the writes that other nodes' replicas confirm go on.
 async fn ack_writes_are_unknown_while_the_replica_is_silent(faulty: &Faulty) {
-    let limit = 2 * SECOND;
+    let limit = 3 * SECOND;
     let store = faulty.store(REPLICATED, limit).await;
     let mut bare = faulty.bare();
     let others = faulty.others(&store);
@@ -250,7 +247,7 @@ async fn ack_every_call_on_the_way_when_a_node_is_killed_is_told_so_and_others_g
 /// The same node comes back, with its keys.
 async fn restarted(config: RedisConfig, parameters: &str) {
     let mut faulty = Faulty::start(config, 0, PATIENT);
-    let limit = 2 * SECOND;
+    let limit = 3 * SECOND;
     let store = faulty.store(parameters, limit).await;
     let others = faulty.others(&store);
     let began = others.measured().await;
@@ -299,7 +296,7 @@ async fn taken_over(replicas: usize, parameters: &str) {
     // Otherwise the nodes refuse all slots as long as nobody serves some.
     let config = RedisConfig::new().line("cluster-require-full-coverage no");
     let mut faulty = Faulty::start(config, replicas, 2000);
-    let limit = 2 * SECOND;
+    let limit = 3 * SECOND;
     let store = faulty.store(parameters, limit).await;
     let mut kept = faulty.bare_under("kept:");
     for operation in ALL {
