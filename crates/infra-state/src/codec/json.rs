@@ -1,24 +1,31 @@
 //! Values as JSON text.
 
 use std::any::type_name;
+use std::sync::LazyLock;
 
+use bytes::Bytes;
+use memchr::memmem::Finder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::finite;
+use super::{buffer, finite};
 use crate::driver::DriverError;
 use crate::error::ErrorKind;
 
-pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, DriverError> {
+/// Made once: making it costs more than a search.
+static NULL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("null"));
+
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, DriverError> {
     let failed = |reason: String| {
         let message = format!("cannot write a {} as JSON: {reason}", type_name::<T>());
         DriverError::new(ErrorKind::Encode, message)
     };
-    let text = serde_json::to_vec(value).map_err(|error| failed(error.to_string()))?;
+    let text = buffer::written(|text| serde_json::to_writer(text, value));
+    let text = text.map_err(|error| failed(error.to_string()))?;
     // JSON has no NaN; serde_json writes `null` for it. So only text with a `null` in it needs the
     // second look that tells the two apart.
-    if memchr::memmem::find(&text, b"null").is_some() {
+    if NULL.find(&text).is_some() {
         finite::check(value).map_err(|error| failed(error.to_string()))?;
     }
     Ok(text)
@@ -58,13 +65,13 @@ mod tests {
         assert!(encode(&Deep::Point { x: Some(f32::NAN) }).is_err());
         assert_eq!(
             encode(&Deep::Point { x: None }).unwrap(),
-            br#"{"Point":{"x":null}}"#
+            &br#"{"Point":{"x":null}}"#[..]
         );
         assert_eq!(
             encode(&(None::<f64>, "null", 1.5)).unwrap(),
-            br#"[null,"null",1.5]"#
+            &br#"[null,"null",1.5]"#[..]
         );
-        assert_eq!(encode(&()).unwrap(), b"null");
+        assert_eq!(encode(&()).unwrap(), &b"null"[..]);
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! Values as bytes: `json`, `msgpack`, and `finite` for the numbers that neither may hold.
+//! Values as bytes: `json`, `msgpack`, `finite` for the numbers that neither may hold, and the
+//! `buffer` they are written in.
 
+mod buffer;
 mod finite;
 mod json;
 #[cfg(feature = "msgpack")]
 mod msgpack;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -30,11 +33,11 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, DriverError> {
+    pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, DriverError> {
         match self {
             Encoding::Json => json::encode(value),
             #[cfg(feature = "msgpack")]
-            Encoding::MessagePack => msgpack::encode(value),
+            Encoding::MessagePack => Ok(msgpack::encode(value)?.into_boxed_slice().into()),
         }
     }
 

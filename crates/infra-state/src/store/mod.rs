@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use infra_core::{BoxFuture, Health, HealthCheck, Outcome};
 use tracing::debug;
 
@@ -271,12 +270,6 @@ impl StateStore {
         keys: impl Iterator<Item = &'k str>,
     ) -> Result<Vec<Cow<'k, str>>> {
         keys.map(|key| self.key(operation, key)).collect()
-    }
-
-    fn value(&self, operation: &'static str, key: &str, value: Vec<u8>) -> Result<Bytes> {
-        self.check_size(operation, key, value.len())?;
-        // Without the spare room that the encoder left: memory keeps these bytes.
-        Ok(Bytes::from(value.into_boxed_slice()))
     }
 
     fn check_size(&self, operation: &'static str, key: &str, bytes: usize) -> Result<()> {

@@ -245,6 +245,7 @@ impl StateStore {
     ) -> Result<Bytes> {
         let bytes = (self.encoding().encode(value))
             .map_err(|cause| self.shared.error(operation, Some(key), cause))?;
-        self.value(operation, key, bytes)
+        self.check_size(operation, key, bytes.len())?;
+        Ok(bytes)
     }
 }
