@@ -2,7 +2,7 @@
 //!
 //! Log with the macros of [`tracing`](https://docs.rs/tracing); this crate is what they write to.
 //! A line has the event's fields, those of the spans around it, and the
-//! [context](infra_core::context) of the work in hand: correlation id, causation id, trace parent
+//! [context] of the work in hand: correlation id, causation id, trace parent
 //! and every field bound at run time. The context lives outside of spans, so no level loses it.
 //!
 //! ```
@@ -47,7 +47,7 @@
 //! | `None`, `?None` | `null`; `Some(x)` as `x` |
 //! | `error = &e as &dyn Error` | `error.message`, `error.chain` (at most 16 sources), `error.type` where it can be known |
 //! | `%decimal` | its text, so `1.10` stays `1.10` |
-//! | [`Secret`](infra_core::Secret) | `***` |
+//! | [`Secret`] | `***` |
 //! | keys ending in `password`, `token`, `secret`, `api_key`, … or a word of [`LogSettings::deny`] | `***`, the value is never looked at |
 //! | URLs in any text | with the password masked |
 //! | a `Debug` or `Display` that panics or fails | a marker; the line is whole and so is the next |
