@@ -217,10 +217,10 @@ async fn replica_reads_find_what_has_left_with_its_slot(cluster: &RedisCluster) 
     cluster.open_slot(slot, 0, 1);
     assert!(cluster.move_keys(slot, 0, 1));
     // One by one: a replica of Valkey knows that the slot is moving, and refuses a command of many keys
-    // of which it has some.
+    // of which it has some. How many of these went depends on what else is in the slot.
     until("the replica has lost some", async || {
         let mut has = |key: &&String| there.text(&["EXISTS", key.as_str()]) == "1";
-        keys.iter().filter(|key| has(key)).count() == 20
+        (1..keys.len()).contains(&keys.iter().filter(|key| has(key)).count())
     })
     .await;
     let values = store.get_many::<i64>(&keys).await.unwrap();
