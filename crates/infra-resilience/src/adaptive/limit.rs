@@ -221,7 +221,7 @@ impl AdaptiveLimit {
         });
         if std::mem::take(&mut self.probing) {
             // Where half of the limit was a queue still, a quarter may be none.
-            self.confirmed = latency > known * 0.75;
+            self.confirmed = latency > known * 0.85;
             self.rounds_left = if self.confirmed {
                 ROUNDS_BEFORE_PROBE
             } else {

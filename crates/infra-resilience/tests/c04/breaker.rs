@@ -97,7 +97,9 @@ async fn b21_a_listener_may_panic_and_may_call_the_breaker<C: Caller>() {
 }
 
 async fn b22_registry_is_bounded_and_keeps_what_matters<C: Caller>() {
+    // A clock that stands: a million keys may take longer than a breaker stays open.
     let settings = CircuitBreaker::builder("").consecutive_failures(1);
+    let settings = settings.clock(infra_core::ManualClock::new().shared());
     let registry = BreakerRegistry::builder(settings)
         .capacity(10_000)
         .build()
