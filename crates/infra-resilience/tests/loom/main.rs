@@ -21,6 +21,7 @@
 //! | `b25_the_end_of_a_lease_and_a_result_have_one_winner` | a result is recorded without a look at the leases; its generation is not looked at |
 //! | `b14_a_success_after_a_failure_of_another_thread_starts_the_count_anew` | the quick success does not look at the failures in a row, or those are not published |
 //! | `b14_a_success_of_an_earlier_life_is_late_while_a_probe_closes` | the quick success, or the slow one, does not look at the generation |
+//! | `b14_a_success_beside_a_trip_counts_for_its_own_life_or_is_late` | the quick success does not look at the word again; the failures in a row are published before the word |
 //! | `b16_isolation_beside_a_probe_is_final` | a change of mode is not published, or does not begin a new generation; a result publishes its word after it has released the lock |
 //! | `b16_isolation_beside_an_admission_is_final` | an admission publishes its word after it has released the lock |
 //! | `b16_of_two_operators_the_later_one_has_the_last_word` | a change of mode is not published, or after the lock is released |

@@ -113,9 +113,9 @@ fn b14_a_success_beside_a_trip_counts_for_its_own_life_or_is_late() {
             breaker.try_acquire().unwrap(),
         );
         let thread = thread::spawn(move || failure.failure());
-        either_may_go_on(&breaker);
-        success.success();
+        let other = thread::spawn(move || success.success());
         thread.join().unwrap();
+        other.join().unwrap();
         let snapshot = breaker.snapshot();
         let counts = (snapshot.counts.successes, snapshot.counts.late_results);
         let legal = match snapshot.state {
