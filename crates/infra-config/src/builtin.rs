@@ -48,6 +48,8 @@ pub const CIRCUIT_BREAKER_OPEN_DURATION: &str = "CIRCUIT_BREAKER_OPEN_DURATION";
 pub const CALL_TIMEOUT: &str = "CALL_TIMEOUT";
 /// How long one try of a call may take.
 pub const CALL_ATTEMPT_TIMEOUT: &str = "CALL_ATTEMPT_TIMEOUT";
+/// Whether faults on purpose are made where the program asks for them.
+pub const CHAOS_ENABLED: &str = "CHAOS_ENABLED";
 
 /// The cargo features that exist in this version and bring a backend.
 pub(crate) const BACKEND_FEATURES: &[&str] = &["redis", "file", "fred"];
@@ -221,4 +223,8 @@ pub const SETTINGS: &[Setting] = &[
             "How long one try may take, where the program did not say: 10 s, for the API of an \
              exchange 5 s. Above 15 s, `CALL_TIMEOUT` must be set too.",
         ),
+    Setting::boolean(CHAOS_ENABLED).default("false").doc(
+        "Whether faults are made on purpose where the program is built to make them. Never in \
+         production.",
+    ),
 ];

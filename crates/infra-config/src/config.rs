@@ -86,6 +86,8 @@ pub struct ResilienceConfig {
     pub call_timeout: Option<Duration>,
     /// How long one try of a call may take: 1 ms to a day, or what the program says.
     pub call_attempt_timeout: Option<Duration>,
+    /// Whether faults on purpose are made where the program asks for them.
+    pub chaos_enabled: bool,
 }
 
 impl InfraConfig {
@@ -136,6 +138,7 @@ impl InfraConfig {
                 ),
                 call_timeout: values.duration(name::CALL_TIMEOUT),
                 call_attempt_timeout: values.duration(name::CALL_ATTEMPT_TIMEOUT),
+                chaos_enabled: values.boolean(name::CHAOS_ENABLED).unwrap_or(false),
             },
         }
     }

@@ -21,7 +21,8 @@ use crate::config_error::ConfigError;
 /// use infra_resilience::Chaos;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// // The program decides, for instance by a variable of its environment.
+/// // By a variable of the environment; `Infrastructure::chaos` of the crate `infra` reads
+/// // `CHAOS_ENABLED`.
 /// let asked_for = true;
 /// let chaos = Chaos::builder().seed(7).errors(0.5).enabled(asked_for).build()?;
 /// let mut failures = 0;

@@ -86,7 +86,7 @@ fn trap_35_every_problem_is_in_one_sorted_report() {
 directives such as `info,app=debug`, found `infoo`; did you mean `INFO`?
   NOPE_X (DIR/.env:1): no setting has this name
   RETRY_MAX_ATTEMPTS (environment): expected a whole number from 1 to 100, found `0`
-  STATE_BACKEND (environment): expected one of memory, redis, file, fred, found `postgres`
+  STATE_BACKEND (environment): expected one of memory, redis, elasticache, file, fred, found `postgres`
   STATE_REDIS_URL (environment): expected a URL starting with redis:// or rediss:// or \
 redis+cluster:// or rediss+cluster:// or redis+sentinel:// or rediss+sentinel://, found text \
 without `://`"

@@ -229,6 +229,18 @@ impl Infrastructure {
         infra_resilience::Pipeline::standard(name, self.resilience_settings())
     }
 
+    /// Faults on purpose, in calls that the program makes through what is built of this. Nothing is
+    /// injected unless operators allow it too: `CHAOS_ENABLED=true`, which is logged as a warning
+    /// each time. The program says which faults; there are none unless set.
+    #[cfg(feature = "resilience")]
+    pub fn chaos(&self) -> infra_resilience::ChaosBuilder {
+        let enabled = self.config().resilience.chaos_enabled;
+        if enabled {
+            tracing::warn!(setting = infra_config::CHAOS_ENABLED, "chaos_enabled");
+        }
+        infra_resilience::Chaos::builder().enabled(enabled)
+    }
+
     /// A runtime for a strategy graph on this infrastructure: its state, events and emergency
     /// controls, with retries and breakers as the settings say.
     ///

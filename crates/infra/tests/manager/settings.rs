@@ -148,6 +148,32 @@ async fn a_pipeline_follows_the_settings_of_the_operator() {
 }
 
 #[tokio::test]
+async fn c06_chaos_needs_the_program_and_the_environment() {
+    for (allowed, faults) in [(None, 0), (Some("false"), 0), (Some("true"), 100)] {
+        let allowed = allowed.map(|allowed| ("CHAOS_ENABLED", allowed));
+        let builder = Infrastructure::builder().environment(allowed);
+        let infra = builder.start().await.unwrap();
+        let failures = |rate| {
+            let chaos = infra.chaos().errors(rate).build().unwrap();
+            async move {
+                let mut failures = 0;
+                for _ in 0..100 {
+                    let call = chaos.call(|| "injected", || async { Ok::<_, &str>(()) });
+                    failures += u32::from(call.await.is_err());
+                }
+                failures
+            }
+        };
+        assert_eq!(failures(1.0).await, faults, "{allowed:?}");
+        assert_eq!(failures(0.0).await, 0, "the program asks for none");
+        infra.shutdown().await;
+    }
+    let wrong = Infrastructure::builder().environment([("CHAOS_ENABLED", "perhaps")]);
+    let refused = wrong.start().await.unwrap_err().to_string();
+    assert!(refused.contains("CHAOS_ENABLED"), "{refused}");
+}
+
+#[tokio::test]
 async fn one_time_limit_alone_is_refused_at_the_start_unless_it_suits_every_preset() {
     let start = |variable, limit| {
         let builder = Infrastructure::builder().environment([(variable, limit)]);
