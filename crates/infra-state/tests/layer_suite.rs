@@ -25,6 +25,7 @@ use infra_state::{
 };
 
 use layers::all;
+use tempfile::TempDir;
 
 fn options() -> StoreOptions {
     StoreOptions::new().max_value_bytes(2 * 1024 * 1024)
@@ -36,8 +37,8 @@ fn memory(clock: &ManualClock) -> Arc<dyn StateDriver> {
     ))
 }
 
-/// A file that is gone as soon as it is closed.
-async fn file(clock: &ManualClock) -> Arc<FileDriver> {
+/// A file that is gone with its folder.
+async fn file(clock: &ManualClock) -> (Arc<FileDriver>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     // How long a commit takes is no matter here.
     let within = Duration::from_millis(200);
@@ -45,7 +46,8 @@ async fn file(clock: &ManualClock) -> Arc<FileDriver> {
         .clock(clock.shared())
         .durability(FileDurability::Eventual { within });
     let path = folder.path().join("state.redb");
-    Arc::new(FileDriver::open(path, options).await.unwrap())
+    let driver = FileDriver::open(path, options).await.unwrap();
+    (Arc::new(driver), folder)
 }
 
 fn fixture(
@@ -68,8 +70,10 @@ async fn over_memory(layers: Layers, taken: usize) -> Fixture {
 
 async fn over_file(layers: Layers, taken: usize) -> Fixture {
     let clock = ManualClock::new();
-    let driver: Arc<dyn StateDriver> = file(&clock).await;
-    fixture(&driver, &layers, &options(), clock).namespace_bytes(taken)
+    let (driver, folder) = file(&clock).await;
+    let driver: Arc<dyn StateDriver> = driver;
+    let fixture = fixture(&driver, &layers, &options(), clock);
+    fixture.namespace_bytes(taken).keeping(folder)
 }
 
 /// Each layer alone in one test; all of them together in one for each row, which then says where to
@@ -118,7 +122,7 @@ fn s65_all_layers_answer_like_none() {
 #[tokio::test]
 async fn every_layer_lends_the_driver_below() {
     let clock = ManualClock::new();
-    let driver = file(&clock).await;
+    let (driver, _folder) = file(&clock).await;
     let below: Arc<dyn StateDriver> = driver.clone();
     let is_ours = |store: &StateStore| {
         let lent = store.driver_as::<FileDriver>();

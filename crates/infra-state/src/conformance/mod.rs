@@ -49,6 +49,7 @@ mod values;
 mod versions;
 mod watching;
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -80,6 +81,7 @@ pub struct Fixture {
     pub(crate) other: StateStore,
     pub(crate) longest_key: usize,
     wait: Box<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>,
+    kept: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Fixture {
@@ -90,7 +92,15 @@ impl Fixture {
             other,
             longest_key: MAX_KEY_BYTES,
             wait: Box::new(|time| Box::pin(tokio::time::sleep(time))),
+            kept: None,
         }
+    }
+
+    /// Keeps what the backend needs until the row has ended, such as the folder of its file.
+    #[must_use]
+    pub fn keeping(mut self, kept: impl Any + Send + Sync) -> Self {
+        self.kept = Some(Box::new(kept));
+        self
     }
 
     /// The handles have a namespace that takes up this many bytes of each key.

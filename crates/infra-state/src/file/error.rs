@@ -46,6 +46,9 @@ pub enum FileFault {
     TooManyBytes,
     /// It cannot be compacted while a backup reads from it.
     InUse,
+    /// While it is open, it was removed, renamed or replaced by another: what would be written to it
+    /// could not be found again. Its content is still read.
+    Removed,
     /// The disk is full, or a quota or the limit of the size of a file is reached.
     StorageFull,
     /// Any other failure of the operating system.
@@ -159,6 +162,10 @@ impl FileError {
                 "has more keys and short values than `max_resident_bytes` lets into memory"
             }
             FileFault::InUse => "is being read by a backup: ask again when it is done",
+            FileFault::Removed => {
+                "was removed or replaced while it was open: put it back, and the store takes writes \
+                 again by itself, or save what it still reads with a backup"
+            }
             FileFault::StorageFull if self.creating => {
                 "cannot be created, the disk is full: make room for it"
             }
@@ -223,6 +230,7 @@ impl From<FileError> for DriverError {
             FileFault::TooManyBytes => (ErrorKind::Capacity, Class::Permanent),
             FileFault::InUse => (ErrorKind::Busy, Class::Transient),
             FileFault::StorageFull => (ErrorKind::Capacity, Class::Transient),
+            FileFault::Removed => (ErrorKind::Unavailable, Class::Transient),
             FileFault::Io => (ErrorKind::Unavailable, Class::Transient),
         };
         DriverError::new(kind, error.to_string())

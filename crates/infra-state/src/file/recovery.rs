@@ -22,6 +22,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 impl Writer {
     /// Whether there is an open database, after an attempt to get one where it is time for that.
     pub(super) fn ready(&mut self) -> Result<(), FileError> {
+        self.check_place()?;
         match &self.state {
             State::Open(_) if self.shared.control.take_suspicion() => {
                 let what = "a read of the database failed";
@@ -35,6 +36,20 @@ impl Writer {
             } if Instant::now() < *retry_at => Err(error.clone()),
             State::Failed { .. } => self.reopen().map(|_| ()),
         }
+    }
+
+    /// Nothing is acknowledged that could not be found again under the name of the file.
+    fn check_place(&mut self) -> Result<(), FileError> {
+        let removed = !self.disk.is_in_place();
+        let path = self.disk.path();
+        let error = removed.then(|| FileError::new(path, FileFault::Removed));
+        if std::mem::replace(&mut self.removed, removed) != removed {
+            match &error {
+                Some(error) => error!(%error, "state file is gone, writes are refused"),
+                None => info!(path = %path.display(), "state file is back, writes go on"),
+            }
+        }
+        error.map_or(Ok(()), Err)
     }
 
     /// After the disk was full: whoever asks whether the store is well waits until as much as there

@@ -62,6 +62,8 @@ pub(super) struct Writer {
     /// When what was acknowledged before it was durable has to be.
     pub(super) flush_at: Option<Instant>,
     pub(super) space: Space,
+    /// Another file, or none, is under the name of the open one.
+    pub(super) removed: bool,
     pub(super) backoff: Duration,
 }
 
@@ -114,6 +116,7 @@ impl Writer {
             sweep_at: Instant::now(),
             flush_at: None,
             space: Space::default(),
+            removed: false,
             backoff: FIRST_BACKOFF,
             options,
         };

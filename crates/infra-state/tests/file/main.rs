@@ -37,8 +37,7 @@ use infra_state::{
 use support::PlainDriver;
 use tempfile::TempDir;
 
-/// The path of a file in a folder of its own, which disappears with it. Where a store is still
-/// open then, the system keeps its file until it is closed.
+/// The path of a file in a folder of its own, which disappears with it.
 struct Place {
     _folder: TempDir,
     path: PathBuf,
@@ -65,17 +64,18 @@ async fn open(path: &Path, options: FileOptions) -> Result<StateStore, Error> {
     create_state_store("file", StateOptions::new().path(path).file(options)).await
 }
 
-async fn limited(options: FileOptions) -> StateStore {
+async fn limited(options: FileOptions) -> Fixture {
     let place = fresh_path();
     let driver = FileDriver::open(&*place, options).await.unwrap();
     let limits = StoreOptions::new().max_value_bytes(2 * 1024 * 1024);
-    StateStore::from_driver(Arc::new(driver), limits)
+    let store = StateStore::from_driver(Arc::new(driver), limits);
+    Fixture::new(store.clone(), store).keeping(place)
 }
 
 async fn fixture() -> Fixture {
     let clock = ManualClock::new();
-    let store = limited(FileOptions::new().clock(clock.shared())).await;
-    Fixture::new(store.clone(), store).wait_with(move |time| {
+    let fixture = limited(FileOptions::new().clock(clock.shared())).await;
+    fixture.wait_with(move |time| {
         clock.advance(time);
         async {}
     })
@@ -85,10 +85,7 @@ infra_state::conformance_tests!(fixture);
 
 #[test]
 fn s11_expired_value_is_invisible_on_the_systems_clock() {
-    let fixture = async || {
-        let store = limited(FileOptions::new()).await;
-        Fixture::new(store.clone(), store)
-    };
+    let fixture = async || limited(FileOptions::new()).await;
     conformance::run(
         fixture,
         conformance::s11_expired_value_is_invisible_to_every_call,
@@ -105,8 +102,7 @@ fn s65_file_answers_like_the_model_while_time_passes() {
         let options = FileOptions::new()
             .clock(clock.shared())
             .durability(FileDurability::Eventual { within });
-        let store = limited(options).await;
-        Fixture::new(store.clone(), store).wait_with(move |time| {
+        limited(options).await.wait_with(move |time| {
             clock.advance(time);
             async {}
         })

@@ -136,3 +136,41 @@ async fn f07_damage_found_when_reopening_is_permanent_and_reads_go_on() {
     }
     assert_eq!(store.check().await.status, HealthStatus::Down);
 }
+
+#[tokio::test]
+async fn file_removed_or_replaced_while_open_refuses_writes_until_it_is_back() {
+    let bench = Bench::new();
+    let store = bench.store().await;
+    store.set("before", &1).await.unwrap();
+    let aside = bench.folder.path().join("aside");
+    for replaced in [false, true] {
+        fs::rename(bench.path(), &aside).unwrap();
+        if replaced {
+            fs::write(bench.path(), "another").unwrap();
+        }
+        for _ in 0..3 {
+            let error = store.set("during", &2).await.unwrap_err();
+            assert_eq!(fault(&error), FileFault::Removed);
+            assert_eq!(
+                (error.kind(), error.class(), error.outcome()),
+                (
+                    ErrorKind::Unavailable,
+                    Class::Transient,
+                    Outcome::NotApplied
+                )
+            );
+            assert!(error.to_string().contains("put it back"), "{error}");
+        }
+        assert_eq!(store.get::<i64>("before").await.unwrap(), Some(1));
+        assert_eq!(store.get::<i64>("during").await.unwrap(), None);
+        assert_eq!(store.check().await.status, HealthStatus::Down);
+
+        fs::rename(&aside, bench.path()).unwrap();
+        assert_eq!(store.check().await.status, HealthStatus::Up);
+        store.set("after", &3).await.unwrap();
+    }
+    store.close().await;
+    let store = bench.store().await;
+    assert_eq!(store.get::<i64>("before").await.unwrap(), Some(1));
+    assert_eq!(store.get::<i64>("after").await.unwrap(), Some(3));
+}
