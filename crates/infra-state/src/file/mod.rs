@@ -120,6 +120,9 @@ const SCAN_PAGE: usize = 500;
 ///   Whoever asks whether the store is well ([`StateStore::ping`](crate::StateStore::ping), health)
 ///   after the disk was full is told so only when about as much as there was no room for, between
 ///   256 KiB and 1 MiB, could be written on trial.
+/// - **Removed or replaced** while it is open, which systems with numbered files (Unix) tell: writes
+///   are refused, for nobody would find them again, until the file is back under its name; reads
+///   and backups go on.
 /// - **Expiry** is kept as a time of the wall clock, which counts between runs; within a run only
 ///   the monotonic clock does, so setting the wall clock moves nothing. Time in which the machine
 ///   sleeps counts from the next start on.

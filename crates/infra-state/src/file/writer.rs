@@ -33,6 +33,8 @@ use crate::watch::WatchHub;
 const SWEEP_BATCH: usize = 500;
 /// Revisions that may be given away before one of them is durable.
 const RESERVED: u64 = 1 << 20;
+/// How soon a file that was removed is looked for again where nobody asks.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a compaction waits for reads that have begun.
 const READS_END: Duration = Duration::from_secs(2);
 
@@ -150,6 +152,7 @@ impl Writer {
     fn wake_at(&self) -> Instant {
         match &self.state {
             State::Failed { retry_at, .. } => *retry_at,
+            State::Open(_) if self.removed => Instant::now() + LOOK_AGAIN,
             State::Open(_) => self
                 .flush_at
                 .map_or(self.sweep_at, |at| at.min(self.sweep_at)),

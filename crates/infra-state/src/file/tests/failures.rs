@@ -165,6 +165,14 @@ async fn file_removed_or_replaced_while_open_refuses_writes_until_it_is_back() {
         assert_eq!(store.get::<i64>("during").await.unwrap(), None);
         assert_eq!(store.check().await.status, HealthStatus::Down);
 
+        // The thread waits for it, and does not ask without a pause when it should sweep.
+        #[cfg(target_os = "linux")]
+        {
+            let began = processor_ticks();
+            tokio::time::sleep(2 * FileOptions::new().sweep_interval).await;
+            let spent = processor_ticks() - began;
+            assert!(spent < 50, "{spent} hundredths of a second");
+        }
         fs::rename(&aside, bench.path()).unwrap();
         assert_eq!(store.check().await.status, HealthStatus::Up);
         store.set("after", &3).await.unwrap();
@@ -173,4 +181,16 @@ async fn file_removed_or_replaced_while_open_refuses_writes_until_it_is_back() {
     let store = bench.store().await;
     assert_eq!(store.get::<i64>("before").await.unwrap(), Some(1));
     assert_eq!(store.get::<i64>("after").await.unwrap(), Some(3));
+}
+
+/// What this process has used of the processors, in hundredths of a second.
+#[cfg(target_os = "linux")]
+fn processor_ticks() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let after_the_name = stat.rsplit(')').next().unwrap();
+    let fields: Vec<_> = after_the_name.split_whitespace().collect();
+    [11, 12]
+        .map(|n| fields[n].parse::<u64>().unwrap())
+        .iter()
+        .sum()
 }
