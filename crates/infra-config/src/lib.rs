@@ -23,8 +23,8 @@
 //!     errors.to_string(),
 //!     "2 problems in the settings:\n  \
 //!      RETRY_MAX_ATTEMPTS (environment): expected a whole number from 1 to 100, found `many`\n  \
-//!      STATE_BACKEND (environment): expected one of memory, redis, file, fred, found `reddis`; \
-//!      did you mean `redis`?"
+//!      STATE_BACKEND (environment): expected one of memory, redis, elasticache, file, fred, found \
+//!      `reddis`; did you mean `redis`?"
 //! );
 //! # Ok::<(), infra_config::ConfigErrors>(())
 //! ```
