@@ -163,7 +163,7 @@ fn manifests_inherit_what_the_workspace_says() {
         "license.workspace = true",
     ];
     check("lines that every package has", |source, out| {
-        // A fuzz package is a workspace of its own.
+        // The fuzz targets are a workspace of their own.
         if !source.name.ends_with("/Cargo.toml") || source.text.contains("[workspace]") {
             return;
         }
@@ -254,4 +254,54 @@ fn links_between_documents_lead_somewhere() {
             }
         }
     });
+}
+
+/// The sources of a test program, or of one of its modules (`program::module`).
+fn test_sources(name: &str) -> Vec<Source> {
+    let (program, module) = name.split_once("::").unwrap_or((name, ""));
+    let all = sources();
+    let roots = [
+        format!("tests/tests/{program}.rs"),
+        format!("tests/tests/{program}/main.rs"),
+    ];
+    let root = all.iter().find(|source| roots.contains(&source.name));
+    let root = root.unwrap_or_else(|| panic!("there is no test program {program}"));
+    let mut lines = root.text.lines().peekable();
+    let mut wanted = Vec::new();
+    while let Some(line) = lines.next() {
+        let path = line.strip_prefix("#[path = \"");
+        let path = path.and_then(|rest| rest.strip_suffix("\"]"));
+        let declared = if path.is_some() {
+            lines.peek()
+        } else {
+            Some(&line)
+        };
+        let declared = declared.and_then(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+        let Some(declared) = declared else { continue };
+        if module.is_empty() || module == declared {
+            let path = path.map_or(format!("{program}/{declared}.rs"), str::to_owned);
+            wanted.push(format!("tests/tests/{path}"));
+        }
+    }
+    if module.is_empty() {
+        wanted.push(root.name.clone());
+    }
+    let found: Vec<_> = all
+        .into_iter()
+        .filter(|source| wanted.contains(&source.name))
+        .collect();
+    assert!(!found.is_empty(), "{name} has no source");
+    found
+}
+
+#[test]
+fn tests_that_are_left_out_on_a_container_share_no_server() {
+    let names = include_str!("../../xtask/src/own-servers.txt");
+    for name in names.lines() {
+        for source in test_sources(name) {
+            let shares =
+                source.name != "tests/tests/tidy.rs" && source.text.contains("shared_redis_url");
+            assert!(!shares, "{name}: {} uses the shared server", source.name);
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub(crate) struct Report {
     started: Instant,
     steps: Vec<Step>,
     not_run: Vec<String>,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -24,6 +25,7 @@ impl Report {
             started: Instant::now(),
             steps: Vec::new(),
             not_run: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -61,6 +63,13 @@ impl Report {
         self.not_run.push(what);
     }
 
+    /// Says what did not make a step fail but must be seen.
+    pub(crate) fn note(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        println!("{what}");
+        self.notes.push(what);
+    }
+
     /// Prints the summary; the exit code is 1 when a step failed.
     pub(crate) fn finish(self) -> ExitCode {
         println!("\nSummary");
@@ -74,6 +83,9 @@ impl Report {
         }
         for what in &self.not_run {
             println!("  not run: {what}");
+        }
+        for what in &self.notes {
+            println!("  {what}");
         }
         let failed: Vec<&Step> = self
             .steps

@@ -16,6 +16,9 @@ use crate::{fuzz, install, python, shell};
 const EVERYTHING: [&str; 3] = ["--workspace", "--all-features", "--locked"];
 /// The tests that talk to a server, as nextest selects them.
 const ON_REDIS: &str = "kind(test) & (package(infra-tests) | binary(/redis/))";
+/// Of those, what starts all its servers itself: on another shared server it would be the same test
+/// again. `tests/tests/tidy.rs` checks that none of them asks for the shared server.
+const OWN_SERVERS: &str = include_str!("own-servers.txt");
 
 /// `cargo xtask test`.
 pub(crate) fn test(report: &mut Report) {
@@ -26,8 +29,8 @@ pub(crate) fn test(report: &mut Report) {
         Ok(server)
     });
     if let Some(server) = local {
-        report.step("tests, on a local server", |_| {
-            run_tests(None, &server, python.as_ref())
+        report.step("tests, on a local server", |report| {
+            run_tests(report, None, &server, python.as_ref())
         });
     }
     report.step("documentation tests", |_| {
@@ -35,10 +38,11 @@ pub(crate) fn test(report: &mut Report) {
     });
     match image::docker_problem() {
         None => {
-            report.step("tests that need Redis, on a container", |_| {
+            report.step("tests that share a server, on a container", |report| {
                 let server = TestServer::container(Server::Redis, &container_program()?)?;
                 server.announce();
-                run_tests(Some(ON_REDIS), &server, python.as_ref())
+                // All others start servers of their own, and had them in the step before.
+                run_tests(report, Some(&sharing()), &server, python.as_ref())
             });
         }
         Some(problem) => report.not_run(format!("Redis tests on a container: {problem}")),
@@ -55,8 +59,8 @@ pub(crate) fn test_redis(report: &mut Report, wanted: &Wanted) {
     });
     let Some(server) = server else { return };
     let name = format!("tests that need Redis, on {}", server.description);
-    report.step(&name, |_| {
-        run_tests(Some(ON_REDIS), &server, python.as_ref())
+    report.step(&name, |report| {
+        run_tests(report, Some(ON_REDIS), &server, python.as_ref())
     });
     report.not_run("other kinds of server than the one above (--server container, local, valkey)");
 }
@@ -142,7 +146,7 @@ pub(crate) fn ci(report: &mut Report) {
     } else {
         report.not_run("cargo deny check: cargo-deny is not installed");
     }
-    fuzz::fuzz(report, fuzz::SECONDS);
+    fuzz::fuzz(report, fuzz::CI_SECONDS);
     test(report);
 }
 
@@ -175,8 +179,21 @@ fn each_feature() -> Result<(), String> {
     ]))
 }
 
+/// The tests to which it matters what the shared server is.
+fn sharing() -> String {
+    let own: Vec<String> = OWN_SERVERS
+        .lines()
+        .map(|line| match line.split_once("::") {
+            None => format!("binary({line})"),
+            Some((binary, module)) => format!("(binary({binary}) & test(/^{module}::/))"),
+        })
+        .collect();
+    format!("({ON_REDIS}) & not ({})", own.join(" | "))
+}
+
 /// Runs the selected tests; all of them without a selection.
 fn run_tests(
+    report: &mut Report,
     select: Option<&str>,
     server: &TestServer,
     python: Option<&PathBuf>,
@@ -186,7 +203,7 @@ fn run_tests(
     let mut command = shell::cargo();
     if shell::find_program("cargo-nextest").is_some() {
         command
-            .args(["nextest", "run", "--no-fail-fast"])
+            .args(["nextest", "run", "--profile", "xtask", "--no-fail-fast"])
             .args(EVERYTHING);
         command.args(select.map(|expression| ["-E", expression]).iter().flatten());
     } else {
@@ -196,12 +213,37 @@ fn run_tests(
             None => command.args(["--lib", "--bins", "--examples", "--tests"]),
         };
     }
-    shell::run(
+    let ended = shell::run(
         server
             .give_to(&mut command)
             .env("INFRA_TEST_PYTHON", python)
             .env(servers::VALKEY_VARIABLE, valkey),
-    )
+    );
+    for name in flaky() {
+        report.note(format!("failed once, and passed when run again: {name}"));
+    }
+    ended
+}
+
+/// The tests of the last run that passed at their second attempt.
+fn flaky() -> Vec<String> {
+    let path = shell::target().join("nextest/xtask/junit.xml");
+    let results = std::fs::read_to_string(path).unwrap_or_default();
+    let cases = results.split("<testcase ").skip(1);
+    let flaky = cases.filter(|case| case.contains("<flakyFailure"));
+    let value = |case: &str, name: &str| {
+        let (_, rest) = case.split_once(&format!("{name}=\""))?;
+        rest.split_once('"').map(|(value, _)| value.to_owned())
+    };
+    flaky
+        .filter_map(|case| {
+            Some(format!(
+                "{} {}",
+                value(case, "classname")?,
+                value(case, " name").or_else(|| value(case, "name"))?
+            ))
+        })
+        .collect()
 }
 
 /// The program that runs a container; built like the tests, so that it costs no other build.

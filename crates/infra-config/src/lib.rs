@@ -60,7 +60,6 @@
 //! - `problem`, `source`, `loaded`, `config`, `effective`: results.
 //! - `reference`: documents made from the declarations. Those of our own settings are committed in
 //!   `reference/` and `docker/.env.example`; a test keeps them current.
-//! - `fuzz/`: the fuzz target of the `.env` parser; its corpus is part of the tests.
 
 mod builtin;
 mod check;

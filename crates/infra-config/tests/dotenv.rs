@@ -256,10 +256,13 @@ proptest! {
     }
 }
 
-/// The corpus of the fuzz target, on every run of the tests: `fuzz/fuzz_targets/dotenv.rs`.
+/// The corpus of the fuzz target, on every run of the tests.
 #[test]
 fn the_fuzzers_corpus_does_not_panic() {
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/dotenv");
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/fuzz/corpus/dotenv"
+    );
     let files: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
     assert!(!files.is_empty());
     for file in files {

@@ -447,11 +447,22 @@ async fn s57_every_call_succeeds_while_its_slot_moves_again_and_again() {
     let (moving, counts) = (faulty.clone(), rounds.clone());
     let moves = context::spawn_blocking(move || {
         let slot = moving.cluster.slot_of(&moving.prefix);
-        let few = || counts.iter().any(|count| count.load(Ordering::SeqCst) < 3);
-        // A call that fails is not waited for: the bound is for that.
-        let turns = (0..500).take_while(|turn| *turn < 30 || few());
-        for turn in turns {
+        let now = || counts.iter().map(|count| count.load(Ordering::SeqCst));
+        let few = || now().any(|count| count < 3);
+        // Whoever was sent on by `ASK` must get there before that node takes the slot in again, three
+        // moves later: it would accept the call, while the key is where it was.
+        let mut ended: Vec<Vec<usize>> = Vec::new();
+        // A call that fails is not waited for: the bounds are for that.
+        for turn in (0..500_usize).take_while(|turn| *turn < 30 || few()) {
+            if let Some(then) = turn.checked_sub(3).and_then(|turn| ended.get(turn)) {
+                let on_the_way = || now().zip(then).any(|(now, then)| now == *then);
+                let last = Instant::now() + limit;
+                while on_the_way() && Instant::now() < last {
+                    std::thread::sleep(SECOND / 1_000);
+                }
+            }
             moving.cluster.move_slot(slot, turn % 3, (turn + 1) % 3);
+            ended.push(now().collect());
         }
     });
     moves.await.unwrap();
