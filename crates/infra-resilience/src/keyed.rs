@@ -171,7 +171,8 @@ impl<V: Keep> Keyed<V> {
     }
 
     fn shard(&self, number: usize) -> &Locked<V> {
-        let number = number % (self.more.len() + 1);
+        // One shard or 16 of them: a power of two, so the bits that are left are the remainder.
+        let number = number & self.more.len();
         let more = number.checked_sub(1).and_then(|n| self.more.get(n));
         more.unwrap_or(&self.first)
     }

@@ -46,10 +46,10 @@ struct Published {
 /// One admitted call: which life of the breaker it belongs to.
 #[derive(Debug, Clone, Copy)]
 pub struct Ticket {
-    pub(super) generation: u64,
     /// `None` where nobody asked for it when the call began: its settings may have changed since.
     pub(super) started: Option<MonoTime>,
     pub(super) kind: TicketKind,
+    /// Its generation is the life of the breaker that the call belongs to.
     word: Word,
 }
 
@@ -118,6 +118,7 @@ impl BreakerCore {
 
     /// Admits a call of a closed breaker by one atomic load; `None` sends the caller to
     /// [`admit`](Self::admit).
+    #[inline]
     pub fn admit_closed(&self) -> Option<Ticket> {
         let word = self.load();
         word.admits_all().then(|| Ticket::call(word))
@@ -127,11 +128,17 @@ impl BreakerCore {
     ///
     /// # Errors
     /// [`Refusal`] when open, when all probes are taken, and while isolated.
+    #[inline]
     pub fn admit(&self, now: MonoTime) -> Result<Ticket, Refusal> {
         if let Some(refusal) = self.refuse_quickly(now) {
             self.totals.rejected.fetch_add(1, Relaxed);
             return Err(refusal);
         }
+        self.admit_locked(now)
+    }
+
+    #[inline(never)]
+    fn admit_locked(&self, now: MonoTime) -> Result<Ticket, Refusal> {
         let mut machine = self.lock();
         let admitted = machine.admit(now, &self.totals);
         self.publish(&machine);
@@ -153,13 +160,19 @@ impl BreakerCore {
 
     /// Ends a call by its verdict. `now` may be the ticket's start where
     /// [`Ticket::needs_end`] says so. Returns false for a result that came too late to count.
+    #[inline]
     pub fn record(&self, ticket: Ticket, verdict: Verdict, now: MonoTime) -> bool {
         if ticket.kind == TicketKind::Unrecorded || self.record_quickly(ticket, verdict) {
             return true;
         }
+        self.record_locked(ticket, verdict, now)
+    }
+
+    #[inline(never)]
+    fn record_locked(&self, ticket: Ticket, verdict: Verdict, now: MonoTime) -> bool {
         let mut machine = self.lock();
         machine.observe(now, &self.totals);
-        let in_time = ticket.generation == machine.generation();
+        let in_time = ticket.word.generation() == machine.generation();
         if in_time {
             machine.record(ticket, verdict, now, &self.totals);
         } else {
@@ -265,13 +278,19 @@ impl BreakerCore {
     /// caller its deliverer: until this returns `None` to that caller, `first` is false for it and
     /// everybody else gets `None`. So events are delivered in order and never inside a lock.
     pub fn take_event(&self, first: bool) -> Option<(u64, MonoTime, BreakerChange)> {
-        if first && !self.load().has_events() {
+        if first && !self.has_events() {
             return None;
         }
         let mut machine = self.lock();
         let event = machine.take_event(first);
         self.publish(&machine);
         event
+    }
+
+    /// Whether there is an event to take that nobody is delivering.
+    #[inline]
+    pub(super) fn has_events(&self) -> bool {
+        self.load().has_events()
     }
 
     /// The length of the time window, where there is one.
@@ -301,6 +320,7 @@ impl BreakerCore {
     }
 
     /// A refusal that changes nothing: isolated, or open with time to wait.
+    #[inline]
     fn refuse_quickly(&self, now: MonoTime) -> Option<Refusal> {
         let word = self.load();
         if word.mode() == Mode::Isolated {
@@ -313,11 +333,12 @@ impl BreakerCore {
 
     /// A success that changes nothing but a counter: closed, no failure to forget, and no window, or
     /// one that holds nothing but successes already.
+    #[inline]
     fn record_quickly(&self, ticket: Ticket, verdict: Verdict) -> bool {
         let word = self.load();
         let quick = verdict == Verdict::Success
             && word.quick_success()
-            && word.generation() == ticket.generation
+            && word.generation() == ticket.word.generation()
             && self.published.streak.load(Ordering::Acquire) == 0
             // A trip empties the streak: it must be the one of this word.
             && self.load() == word;
@@ -327,6 +348,7 @@ impl BreakerCore {
         quick
     }
 
+    #[inline]
     fn load(&self) -> Word {
         Word(self.published.word.load(Ordering::Acquire))
     }
@@ -358,7 +380,6 @@ impl BreakerCore {
 impl Ticket {
     fn call(word: Word) -> Self {
         Ticket {
-            generation: word.generation(),
             started: None,
             kind: if word.mode() == Mode::Disabled {
                 TicketKind::Unrecorded

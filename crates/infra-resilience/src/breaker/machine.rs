@@ -186,11 +186,15 @@ impl Machine {
             0
         };
         self.window.record(now, failed, slow);
+        if !failed && !slow && !self.above_threshold {
+            // It opens nothing, and there is no crossing that it could end.
+            return;
+        }
         let Some((cause, tally)) = self.crossed(now) else {
             self.above_threshold = false;
             return;
         };
-        if !failed && !slow || self.above_threshold {
+        if self.above_threshold {
             return;
         }
         let wait = self.wait(hint);

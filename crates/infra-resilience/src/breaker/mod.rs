@@ -146,7 +146,7 @@ impl CircuitBreaker {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let guard = Guard::acquire(&*self.shared)?;
+        let guard = Guard::acquire(&self.shared)?;
         let result = operation().await;
         guard.end(judge(&result));
         result.map_err(BreakerError::Inner)
@@ -169,7 +169,7 @@ impl CircuitBreaker {
         &self,
         operation: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, BreakerError<E>> {
-        let guard = Guard::acquire(&*self.shared)?;
+        let guard = Guard::acquire(&self.shared)?;
         let result = operation();
         guard.end(Verdict::of(&result));
         result.map_err(BreakerError::Inner)
@@ -243,12 +243,12 @@ impl CircuitBreaker {
     }
 
     pub(crate) fn admit(&self) -> Result<Guard<&Shared>, Rejected> {
-        Guard::acquire(&*self.shared)
+        Guard::acquire(&self.shared)
     }
 
     #[cfg(feature = "tower")]
     pub(crate) fn admit_shared(&self) -> Result<Guard<Arc<Shared>>, Rejected> {
-        Guard::acquire(self.shared.clone())
+        Guard::acquire_shared(&self.shared)
     }
 
     /// True while it is certain that the next call would be rejected.
@@ -330,7 +330,15 @@ impl Shared {
 
     /// Delivers what is queued, in order, unless another thread, or a caller further up this
     /// thread's stack, is doing so already: it then delivers ours as well.
+    #[inline]
     fn deliver(&self) {
+        if self.core.has_events() {
+            self.deliver_all();
+        }
+    }
+
+    #[cold]
+    fn deliver_all(&self) {
         let mut first = true;
         while let Some((sequence, at, change)) = self.core.take_event(first) {
             first = false;

@@ -18,7 +18,7 @@ pub struct Permit(Guard<Arc<Shared>>);
 
 impl Permit {
     pub(super) fn acquire(shared: &Arc<Shared>) -> Result<Self, Rejected> {
-        Guard::acquire(shared.clone()).map(Permit)
+        Guard::acquire_shared(shared).map(Permit)
     }
 
     /// The call succeeded. It still counts as slow where it took too long.
@@ -56,14 +56,31 @@ pub(crate) struct Guard<S: Borrow<Shared>> {
     waiting: bool,
 }
 
+impl<'a> Guard<&'a Shared> {
+    #[inline]
+    pub(crate) fn acquire(shared: &'a Shared) -> Result<Self, Rejected> {
+        let ticket = shared.admit()?;
+        Ok(Guard::new(shared, ticket))
+    }
+}
+
+impl Guard<Arc<Shared>> {
+    /// Counts one more holder of the breaker for an admitted call only.
+    #[inline]
+    pub(crate) fn acquire_shared(shared: &Arc<Shared>) -> Result<Self, Rejected> {
+        let ticket = shared.admit()?;
+        Ok(Guard::new(shared.clone(), ticket))
+    }
+}
+
 impl<S: Borrow<Shared>> Guard<S> {
-    pub(crate) fn acquire(shared: S) -> Result<Self, Rejected> {
-        let ticket = Some(shared.borrow().admit()?);
-        Ok(Guard {
+    #[inline]
+    fn new(shared: S, ticket: Ticket) -> Self {
+        Guard {
             shared,
-            ticket,
+            ticket: Some(ticket),
             waiting: false,
-        })
+        }
     }
 
     /// The time that `wait` takes is none of the call's: being dropped in it counts for nothing, and
