@@ -59,7 +59,8 @@ Tasks of the workspace: cargo xtask <task>
   ci                      everything that has to hold before a change is merged
   help                    this text
 
-A test that needs a server fails without one; it is never skipped.
+A test that needs a server fails without one; it is never skipped. A test that fails is run once
+more, and named in the summary when it passes then.
 ";
 
 fn main() -> ExitCode {

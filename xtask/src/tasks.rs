@@ -19,6 +19,9 @@ const ON_REDIS: &str = "kind(test) & (package(infra-tests) | binary(/redis/))";
 /// Of those, what starts all its servers itself: on another shared server it would be the same test
 /// again. `tests/tests/tidy.rs` checks that none of them asks for the shared server.
 const OWN_SERVERS: &str = include_str!("own-servers.txt");
+/// What says nothing about the shared server that the suites of the drivers do not say: their
+/// layers, whole processes, long races.
+const ALIKE: &str = "binary(state_layers_redis) | binary(trading_desk) | test(/^n12_/)";
 
 /// `cargo xtask test`.
 pub(crate) fn test(report: &mut Report) {
@@ -188,7 +191,7 @@ fn sharing() -> String {
             Some((binary, module)) => format!("(binary({binary}) & test(/^{module}::/))"),
         })
         .collect();
-    format!("({ON_REDIS}) & not ({})", own.join(" | "))
+    format!("({ON_REDIS}) & not ({} | {ALIKE})", own.join(" | "))
 }
 
 /// Runs the selected tests; all of them without a selection.
@@ -205,6 +208,9 @@ fn run_tests(
         command
             .args(["nextest", "run", "--profile", "xtask", "--no-fail-fast"])
             .args(EVERYTHING);
+        // Most tests wait, for a server or for the time.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        command.args(["--test-threads", &(cores + cores.div_ceil(2)).to_string()]);
         command.args(select.map(|expression| ["-E", expression]).iter().flatten());
     } else {
         command.args(["test", "--no-fail-fast"]).args(EVERYTHING);

@@ -34,7 +34,10 @@ pub enum FileDurability {
     Immediate,
     /// At once. What was acknowledged is durable `within` this time, in the order in which it was
     /// written, so that kill -9 or a power cut takes back at most the writes of that long; a
-    /// commit that is slow or fails makes it longer. A clean close loses nothing. It is durable
+    /// commit that is slow or fails makes it longer. When a commit fails and the file has to be opened
+    /// anew (a full disk), the acknowledged writes that it would have made durable are taken back
+    /// together: an error is logged and health is down, but their writers are not told, and writes
+    /// after them may be accepted. A clean close loses nothing. It is durable
     /// sooner when a quarter of the file was overwritten, and at least 1 MiB: space is used again
     /// only after that, and the file would grow.
     Eventual {
