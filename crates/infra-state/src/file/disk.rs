@@ -97,13 +97,19 @@ impl Disk {
     /// Whether the open file is still the one under its name. Only systems that number their files
     /// can tell; others do not let an open file be removed.
     pub(super) fn is_in_place(&self) -> bool {
+        #[cfg(test)]
+        self.faults.looked();
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
             // Whoever may no longer look there knows nothing, and the open file works as before.
             match (fs::metadata(&self.path), self.file.metadata()) {
                 (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
-                (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+                // Nothing is there, or what was the folder is none.
+                (Err(error), _) => !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ),
                 _ => true,
             }
         }

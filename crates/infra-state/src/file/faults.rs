@@ -11,6 +11,7 @@ pub(crate) struct Faults {
     /// Syncs that still succeed, and those after them that fail.
     failing_syncs: Mutex<(u32, u32)>,
     folder_syncs: AtomicU32,
+    looks: AtomicU32,
     syncs: AtomicU32,
     hanging: Mutex<bool>,
     hung: AtomicBool,
@@ -64,6 +65,15 @@ impl Faults {
 
     pub(crate) fn fail_reads(&self, failing: bool) {
         self.reads_fail.store(failing, Ordering::SeqCst);
+    }
+
+    /// How often it was looked whether the file is still under its name.
+    pub(crate) fn looks(&self) -> u32 {
+        self.looks.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn looked(&self) {
+        self.looks.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Notes from now on what happens to the file.
