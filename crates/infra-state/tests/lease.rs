@@ -240,6 +240,40 @@ async fn a_record_that_was_not_confirmed_for_long_is_nobodys() {
     }
 }
 
+/// A repetition of which nothing is heard either may have arrived or not: the handle knows both
+/// records.
+#[tokio::test(start_paused = true)]
+async fn a_repetition_that_never_arrived_leaves_the_record_to_its_writer() {
+    let mut world = World::new();
+    let driver = Arc::new(MemoryDriver::new(MemoryOptions::new()));
+    let plain = StateStore::from_driver(driver.clone(), StoreOptions::new());
+    let mut met = 0;
+    for seed in 0..1000 {
+        let faults = Faults::seeded(seed).fail_after(0.4).hang(0.2);
+        let layers = Layers::new().faults(faults.clone());
+        world.store = StateStore::layered(driver.clone(), &layers, StoreOptions::new()).unwrap();
+        let lease = world.named(&format!("l{seed}"));
+        let key = format!("~lease:l{seed}");
+        let unknown = async || {
+            let attempt = lease.try_acquire().await;
+            attempt.is_err_and(|error| error.outcome() == Outcome::Unknown)
+        };
+        if !unknown().await {
+            continue;
+        }
+        let Some(stored) = plain.get_entry(&key).await.unwrap() else {
+            continue;
+        };
+        if !unknown().await || plain.get_entry(&key).await.unwrap() != Some(stored) {
+            continue;
+        }
+        faults.switch(false);
+        assert!(lease.try_acquire().await.unwrap().is_some(), "seed {seed}");
+        met += 1;
+    }
+    assert!(met > 3, "only {met}");
+}
+
 #[tokio::test]
 async fn a_leader_that_loses_the_lease_drops_its_work_and_campaigns_again() {
     let store = StateStore::memory();
