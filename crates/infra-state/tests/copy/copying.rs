@@ -335,3 +335,30 @@ async fn m02_a_damaged_value_keeps_no_copy_from_going_on() {
     );
     assert_eq!(to.get("c").await.unwrap(), Some(3));
 }
+
+/// The value was copied, and cannot be read when it is looked at again.
+#[cfg(feature = "compression")]
+#[tokio::test]
+async fn m02_a_value_damaged_while_it_is_copied_is_counted_and_not_remembered() {
+    use infra_state::layer::{Compression, Layers};
+
+    let driver: Arc<dyn StateDriver> = Arc::new(MemoryDriver::new(MemoryOptions::new()));
+    let layers = Layers::new().compression(Compression::above(64));
+    let from = StateStore::layered(driver.clone(), &layers, StoreOptions::new()).unwrap();
+    from.set_many(&[("a", 1), ("b", 2)]).await.unwrap();
+    let plain = StateStore::from_driver(driver, StoreOptions::new());
+    let folder = TempDir::new().unwrap();
+    let (to, path) = (memory(), folder.path().join("checkpoint"));
+    let damages = plain.clone();
+    let copy = Copy::new(&from, &to).checkpoint(&path).progress(move |_| {
+        now(damages.set_bytes("b", vec![0xC1, b'?'])).unwrap();
+    });
+    let report = copy.run().await.unwrap();
+    assert_eq!((report.copied, report.failed), (1, 1), "{report}");
+    assert!(path.exists());
+    // Once it can be read again it is looked at again.
+    from.set("b", &2).await.unwrap();
+    let again = Copy::new(&from, &to).checkpoint(&path).run().await.unwrap();
+    let seen = (again.resumed, again.unchanged, again.failed);
+    assert_eq!(seen, (1, 1, 0), "{again:?}");
+}

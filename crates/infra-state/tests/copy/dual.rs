@@ -144,3 +144,30 @@ async fn m12_short_lives_follow_too() {
         );
     }
 }
+
+/// What is not known to have been written may have been.
+#[tokio::test(start_paused = true)]
+async fn m12_writes_without_an_answer_and_those_given_up_are_followed_too() {
+    let second = memory();
+    let driver = Arc::new(MemoryDriver::new(MemoryOptions::new()));
+    let lost = Faults::seeded(1).fail_after(1.0);
+    let layers = Layers::new().faults(lost.clone());
+    let first = StateStore::layered(driver.clone(), &layers, StoreOptions::new()).unwrap();
+    let dual = Dual::start(&first, &second, DualOptions::new());
+    let error = dual.store().set("unknown", &1).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    lost.switch(false);
+    drained(&dual).await;
+    assert_eq!(second.get::<i64>("unknown").await.unwrap(), Some(1));
+
+    let hangs = Faults::seeded(1).hang(1.0);
+    let layers = Layers::new().faults(hangs.clone());
+    let first = StateStore::layered(driver, &layers, StoreOptions::new()).unwrap();
+    let dual = Dual::start(&first, &second, DualOptions::new());
+    let store = dual.store();
+    let given_up = tokio::time::timeout(Duration::from_millis(1), store.set("given up", &1));
+    assert!(given_up.await.is_err());
+    hangs.switch(false);
+    drained(&dual).await;
+    assert_eq!(dual.stats().mirrored, 1, "{:?}", dual.stats());
+}

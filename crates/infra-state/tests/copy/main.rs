@@ -27,11 +27,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use infra_core::BoxFuture;
 use infra_core::context;
+use infra_core::{BoxFuture, Classify, Outcome};
 use infra_state::copy::{
     Copy, CopyError, CopyReport, Dual, DualOptions, Finding, OnConflict, Sample,
 };
+use infra_state::layer::{Faults, Layers};
 use infra_state::{
     Capabilities, DriverError, DriverResult, ErrorKind, Expiry, FileOptions, MemoryDriver,
     MemoryOptions, ScanCursor, ScanPage, StateDriver, StateOptions, StateStore, StoreOptions,
