@@ -255,6 +255,9 @@ mod tests {
             let (next, _) = judge(&mut trip, line);
             assert!(matches!(next, Next::Again(pause) if !pause.is_zero()));
         }
+        // Who knows another way is told at once.
+        let (next, map) = judge(&mut Trip::new(true), "TRYAGAIN Multiple keys");
+        assert!(matches!(next, Next::Done(Err(_))) && map == MapIs::Fine);
         let late = trip.late(Duration::from_secs(1));
         assert_eq!(late.code(), Some("CLUSTERDOWN"));
         let fault = |kind| Err(RedisFault::new(kind, "x"));

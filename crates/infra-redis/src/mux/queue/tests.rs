@@ -112,6 +112,28 @@ async fn only_late_callers_are_woken() {
     assert_eq!(queue.next_deadline(), Some(now + Duration::from_millis(9)));
 }
 
+#[tokio::test]
+async fn a_call_that_went_on_in_another_task_is_woken_there() {
+    struct Nobody;
+    impl std::task::Wake for Nobody {
+        fn wake(self: std::sync::Arc<Self>) {}
+    }
+    let [first, second] = [(); 2].map(|()| Waker::from(std::sync::Arc::new(Nobody)));
+    for late in [false, true] {
+        let mut queue = Queue::default();
+        let caller = (first.clone(), Instant::now());
+        let at = queue.push(1, Answers::One, caller, |out| out.push(b'x'));
+        assert!(queue.poll(at, &second).is_none());
+        let mut wake = Vec::new();
+        match late {
+            true => queue.wake_late(Instant::now(), &mut wake),
+            false => assert!(queue.answer(Value::Nil, &mut wake).is_some()),
+        }
+        let woken: Vec<bool> = wake.iter().map(|waker| waker.will_wake(&second)).collect();
+        assert_eq!(woken, [true]);
+    }
+}
+
 static SCRIPT: ItemScript = ItemScript::new("return {}", "5ha");
 
 fn item(queue: &mut Queue, key: &[u8]) -> usize {
