@@ -197,6 +197,18 @@ mod tests {
     }
 
     #[test]
+    fn n19_the_last_resort_is_kept_beyond_the_end_and_not_beyond_the_local_bound() {
+        let policy = CachePolicy::new(60 * SECOND).stale_if_error(40 * SECOND);
+        let local = Some(30 * SECOND);
+        let times = Times::new(at(0), Some(60 * SECOND), policy.ttl, &policy, local, SECOND);
+        use Age::*;
+        assert_eq!(
+            ages(&times, &[29, 30, 70, 99, 100]),
+            [Fresh, Expired, Expired, Expired, Gone]
+        );
+    }
+
+    #[test]
     fn what_another_process_stored_long_ago_is_stale_at_the_same_moment() {
         let policy = CachePolicy::new(60 * SECOND).soft_ttl(10 * SECOND);
         let late = Times::new(at(8), Some(52 * SECOND), policy.ttl, &policy, None, SECOND);
