@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra_core::{Deadline, DirectClock, MonoTime};
+use infra_core::{Classify, Deadline, DirectClock, MonoTime};
 
 use self::builder::check_quotas;
 use self::meters::Meters;
@@ -75,17 +75,25 @@ impl RateLimiter {
         RateLimiterBuilder::new(name.into())
     }
 
-    /// Makes the call when there is room for one unit of weight, waiting in order.
+    /// Makes the call when there is room for one unit of weight, waiting in order. An error that
+    /// [says so](Classify::is_throttled) closes the gate for all calls, as
+    /// [`observe_status`](Self::observe_status) does for a 429; an answer that is no error is the
+    /// caller's to tell.
     ///
     /// # Errors
     /// [`CallError::Rejected`] without having called `operation`, or its own error.
     pub async fn call<T, E, F, Fut>(&self, operation: F) -> Result<T, CallError<E>>
     where
+        E: Classify,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
         self.acquire(1).await?;
-        operation().await.map_err(CallError::Inner)
+        let result = operation().await;
+        result.map_err(|error| {
+            self.shared.heed(&error);
+            CallError::Inner(error)
+        })
     }
 
     /// Takes `weight` at once from all quotas, or nothing.
@@ -219,16 +227,19 @@ impl RateLimiter {
             418 => PAUSE_AFTER_418,
             _ => return false,
         };
-        self.close_for(retry_after.unwrap_or(pause));
+        self.shared.close_for(retry_after.unwrap_or(pause));
         true
     }
 
     /// Lets nothing pass for so long: the other side said so (HTTP 429 or 418 with Retry-After).
     /// A shorter wish than an earlier one changes nothing.
     pub fn close_for(&self, wait: Duration) {
-        let until = self.shared.clock.now().plus(wait);
-        let meters = &self.shared.turnstile;
-        meters.change(|meters, _| meters.close_until(until));
+        self.shared.close_for(wait);
+    }
+
+    /// Closes the gate where the other side says that it was asked too often.
+    pub(crate) fn heed(&self, error: &impl Classify) {
+        self.shared.heed(error);
     }
 
     /// Exchanges the quotas while calls are waiting. What was used stays used: a change never
@@ -297,6 +308,18 @@ impl Gate for Shared {
 }
 
 impl Shared {
+    fn close_for(&self, wait: Duration) {
+        let until = self.clock.now().plus(wait);
+        self.turnstile.change(|meters, _| meters.close_until(until));
+    }
+
+    /// Closes the gate where the other side says that it was asked too often.
+    pub(crate) fn heed(&self, error: &impl Classify) {
+        if error.is_throttled() {
+            self.close_for(error.retry_after().unwrap_or(PAUSE_AFTER_429));
+        }
+    }
+
     #[cold]
     pub(crate) fn rejection(&self, refused: Refused) -> Rejection {
         let rejection = Rejection {

@@ -306,10 +306,8 @@ impl Layers {
         let result = self.guarded(operation, options.priority).await;
         match &result {
             Err(CallError::Rejected(_)) => limiter.give_back(options.weight, Some(taken)),
-            Err(error) if error.is_throttled() => {
-                limiter.observe_status(429, error.retry_after());
-            }
-            _ => {}
+            Err(error) => limiter.heed(error),
+            Ok(_) => {}
         }
         result
     }

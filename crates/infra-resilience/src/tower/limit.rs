@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use infra_core::Deadline;
+use infra_core::{Classify, Deadline};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -16,6 +16,45 @@ use crate::limit::{RateLimiter, Shared};
 use crate::turnstile::Taking;
 
 /// Puts a rate limiter around services. All of them, and all clones, share the one limit.
+///
+/// An error that [says so](Classify::is_throttled) closes the limiter for all calls, as
+/// [`observe_status`](RateLimiter::observe_status) does for a 429: for as long as it asks for, or for
+/// 1 s. Under a retry layer each attempt is heard, around one only what the last attempt said. An
+/// answer that is no error, such as an HTTP response of status 429, must be made one below this layer,
+/// or be told to `observe_status`, as must a ban (418) and the weight that the other side counted.
+///
+/// ```
+/// use std::time::Duration;
+/// use infra_resilience::tower::{FlatErrorLayer, RateLimitLayer};
+/// use infra_resilience::{Class, Classify, Outcome, Quota, RateLimiter};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+///
+/// /// An HTTP answer of status 429.
+/// #[derive(Debug)]
+/// struct TooManyRequests { retry_after: Option<Duration> }
+///
+/// impl Classify for TooManyRequests {
+///     fn class(&self) -> Class { Class::Transient }
+///     fn outcome(&self) -> Outcome { Outcome::NotApplied }
+///     fn retry_after(&self) -> Option<Duration> { self.retry_after }
+///     fn is_throttled(&self) -> bool { true }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let limiter = RateLimiter::builder("exchange")
+///     .quota(Quota::strict(1_200, Duration::from_secs(60)))
+///     .build()?;
+/// let service = ServiceBuilder::new()
+///     .layer(RateLimitLayer::new(limiter.clone()))
+///     .layer(FlatErrorLayer)
+///     .service(service_fn(|_: &str| async {
+///         Err::<(), _>(TooManyRequests { retry_after: Some(Duration::from_secs(30)) })
+///     }));
+/// service.oneshot("GET /depth").await.unwrap_err();
+/// let closed = limiter.try_acquire(1).unwrap_err();
+/// assert!(closed.retry_after > Some(Duration::from_secs(29)));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RateLimitLayer {
     limiter: RateLimiter,
@@ -60,6 +99,7 @@ impl<S> Layer<S> for RateLimitLayer {
 impl<S, Req, E> Service<Req> for RateLimitService<S>
 where
     S: Service<Req, Error = CallError<E>> + Clone,
+    E: Classify,
 {
     type Response = S::Response;
     type Error = CallError<E>;
@@ -102,11 +142,14 @@ pin_project! {
 impl<S, Req, E> Future for RateLimitFuture<S, Req, S::Future>
 where
     S: Service<Req, Error = CallError<E>>,
+    E: Classify,
 {
     type Output = Result<S::Response, CallError<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().queued.poll_with(cx, |(), _| ())
+        let mut queued = self.project().queued;
+        let result = ready!(queued.as_mut().poll_with(cx, |(), _| ()));
+        Poll::Ready(result.inspect_err(|error| queued.admission().0.gate().heed(error)))
     }
 }
 

@@ -42,6 +42,13 @@ impl<A: Admission, S, Req, F> Queued<A, S, Req, F> {
     }
 }
 
+impl<A: Admission, S, Req, F> Queued<A, S, Req, F> {
+    /// What the call waited for.
+    pub(super) fn admission(self: Pin<&mut Self>) -> &A {
+        self.project().admission
+    }
+}
+
 impl<A, S, Req, E> Queued<A, S, Req, S::Future>
 where
     A: Admission,

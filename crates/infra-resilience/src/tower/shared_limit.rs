@@ -18,6 +18,9 @@ use crate::shared::SharedRateLimiter;
 ///
 /// Calls for which there are units at hand allocate nothing. Where the store has to be asked, or a
 /// call has to wait, that wait is one boxed future, as the answers of a store are.
+///
+/// What the other side says (a 429) closes nothing here: the units lie in the store. A
+/// [`RateLimitLayer`](super::RateLimitLayer) under this one closes this process's calls.
 #[derive(Debug, Clone)]
 pub struct SharedRateLimitLayer {
     limiter: SharedRateLimiter,

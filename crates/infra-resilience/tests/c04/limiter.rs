@@ -3,13 +3,15 @@
 use std::task::Poll;
 
 use infra_core::{Classify, Clock, ManualClock, TokioClock};
-use infra_resilience::{Quota, RateLimiter, RateLimiterBuilder, RateLimiterRegistry, RejectReason};
+use infra_resilience::{
+    CallError, Quota, RateLimiter, RateLimiterBuilder, RateLimiterRegistry, RejectReason,
+};
 
 use super::NANO;
 #[cfg(feature = "tower")]
 use super::support::shells::Tower;
 use super::support::shells::{Plain, Shell, answers, begun, on_both_shells, refused};
-use super::support::{ms, poll_once, secs};
+use super::support::{Fault, ms, poll_once, secs};
 
 fn limiter(quota: Quota) -> (ManualClock, RateLimiter) {
     built(RateLimiter::builder("l").quota(quota))
@@ -230,7 +232,24 @@ async fn l11_many_threads_get_exactly_what_the_theory_says<S: Shell>() {
     }
 }
 
+async fn l10_an_answer_that_throttles_closes_the_gate_for_all<S: Shell>() {
+    for (said, pause) in [(Some(secs(7)), secs(7)), (None, secs(1))] {
+        let (clock, limiter) = impatient(&[Quota::strict(10, secs(60))]);
+        let answering = |result| S::limiter(limiter.clone(), answers(result))();
+        let throttled = answering(Err(Fault::Throttled(said))).await.unwrap_err();
+        assert_eq!(throttled, CallError::Inner(Fault::Throttled(said)));
+        let (_, retry_after) = refused(&mut answering(Ok(7)));
+        assert_eq!(retry_after, Some(pause));
+        clock.advance(pause);
+        assert_eq!(poll_once(&mut answering(Ok(7))), Poll::Ready(Ok(7)));
+        // What fails otherwise says nothing about the rate.
+        answering(Err(Fault::DownFor(secs(7)))).await.unwrap_err();
+        assert_eq!(poll_once(&mut answering(Ok(7))), Poll::Ready(Ok(7)));
+    }
+}
+
 on_both_shells! {
+    l10_an_answer_that_throttles_closes_the_gate_for_all,
     l01_burst_then_one_per_interval,
     l02_a_strict_quota_holds_in_any_interval,
     l03_retry_after_is_exact,
