@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use infra_core::{DirectClock, MonoTime, SharedClock, Sleep};
+use infra_core::{Classify, DirectClock, MonoTime, Outcome, SharedClock, Sleep};
 
 use crate::budget::{BudgetedCall, RetryBudget};
 use crate::config_error::{self as check, ConfigError};
@@ -167,9 +167,12 @@ impl Hedge {
     /// Cancel safe: dropping the future drops all attempts.
     ///
     /// # Errors
-    /// The error of the first attempt, when all attempts have failed.
+    /// The error of the first attempt, when all attempts have failed; that of another one where its
+    /// [outcome](Classify::outcome) is worse, unknown before applied before not applied: an order
+    /// that got no answer is never reported as refused.
     pub async fn run<T, E, F, Fut>(&self, operation: F) -> Result<T, E>
     where
+        E: Classify,
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
@@ -179,9 +182,10 @@ impl Hedge {
     /// Like [`run`](Self::run), but with one attempt only where the call is not `eligible`.
     ///
     /// # Errors
-    /// The error of the first attempt, when all attempts have failed.
+    /// As for [`run`](Self::run).
     pub async fn run_if<T, E, F, Fut>(&self, eligible: bool, mut operation: F) -> Result<T, E>
     where
+        E: Classify,
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
@@ -242,7 +246,8 @@ pub(crate) struct Race<S, E, Fut> {
     budgeted: Option<BudgetedCall>,
     hedges: Vec<Pin<Box<Fut>>>,
     started: u32,
-    first_error: Option<E>,
+    /// The error to report if all fail.
+    error: Option<E>,
     timer: Option<Sleep>,
 }
 
@@ -262,7 +267,7 @@ impl<S: Borrow<Shared>, E, Fut> Race<S, E, Fut> {
             began,
             hedges: Vec::new(),
             started: 0,
-            first_error: None,
+            error: None,
             timer: None,
         }
     }
@@ -271,6 +276,7 @@ impl<S: Borrow<Shared>, E, Fut> Race<S, E, Fut> {
 impl<S, T, E, Fut> Race<S, E, Fut>
 where
     S: Borrow<Shared>,
+    E: Classify,
     Fut: Future<Output = Result<T, E>>,
 {
     /// Polls all attempts, `primary` and those beside it, and starts more by `operation`.
@@ -305,7 +311,7 @@ where
             let all_failed = primary.is_none() && self.hedges.is_empty();
             let at_once = all_failed && self.shared.borrow().on_failure;
             if all_failed && (!at_once || !self.may_start()) {
-                return match self.first_error.take() {
+                return match self.error.take() {
                     Some(error) => Poll::Ready(Err(error)),
                     None => Poll::Pending,
                 };
@@ -337,8 +343,11 @@ where
             }
             Poll::Ready(Err(error)) => {
                 primary.set(None);
-                // The first attempt's error is the one that is reported.
-                self.first_error = Some(error);
+                // The first attempt's error is the one that is reported, unless another is worse.
+                let other = self.error.as_ref().map(severity);
+                if other <= Some(severity(&error)) {
+                    self.error = Some(error);
+                }
                 None
             }
         }
@@ -346,7 +355,7 @@ where
 
     fn poll_hedges(&mut self, cx: &mut Context<'_>) -> Option<T> {
         let mut won = None;
-        let first_error = &mut self.first_error;
+        let reported = &mut self.error;
         self.hedges.retain_mut(|hedge| {
             if won.is_some() {
                 return true;
@@ -358,7 +367,9 @@ where
                     false
                 }
                 Poll::Ready(Err(error)) => {
-                    first_error.get_or_insert(error);
+                    if reported.as_ref().map(severity) < Some(severity(&error)) {
+                        *reported = Some(error);
+                    }
                     false
                 }
             }
@@ -386,6 +397,15 @@ where
             Some(call) => call.try_repeat(clock.now()),
             None => true,
         }
+    }
+}
+
+/// How bad it is not to be told of an error: its work may have been done, was done, or was not.
+fn severity(error: &impl Classify) -> u8 {
+    match error.outcome() {
+        Outcome::NotApplied => 0,
+        Outcome::Applied => 1,
+        _ => 2,
     }
 }
 

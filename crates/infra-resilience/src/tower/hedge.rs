@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use infra_core::Classify;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -14,6 +15,7 @@ use crate::hedge::{Hedge, Race, Shared};
 
 /// Starts further attempts of calls that are late. Only for services whose work may be done twice,
 /// or with [`only_if`](HedgeLayer::only_if) for those of their requests; requests must be `Clone`.
+/// When all attempts fail, the error is the one that [`Hedge::run`] would report.
 ///
 /// ```
 /// use infra_resilience::Hedge;
@@ -94,7 +96,7 @@ impl<S, P: Clone> Layer<S> for HedgeLayer<P> {
 
 impl<S, Req, P> Service<Req> for HedgeService<S, P>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req, Error: Classify> + Clone,
     Req: Clone,
     P: MayHedge<Req>,
 {
@@ -133,7 +135,7 @@ pin_project! {
 
 impl<S, Req> Future for HedgeFuture<S, Req, S::Future, S::Error>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req, Error: Classify> + Clone,
     Req: Clone,
 {
     type Output = Result<S::Response, S::Error>;

@@ -76,6 +76,8 @@ fn after_50() -> HedgeBuilder {
 
 const DOWN: Result<u32, Fault> = Err(Fault::Down);
 const LOST: Result<u32, Fault> = Err(Fault::Lost);
+const INVALID: Result<u32, Fault> = Err(Fault::Invalid);
+const HALF_DONE: Result<u32, Fault> = Err(Fault::HalfDone);
 
 fn failed(fault: Fault) -> Result<u32, CallError<Fault>> {
     Err(CallError::Inner(fault))
@@ -96,10 +98,33 @@ async fn h01_the_hedge_starts_after_the_delay_only_and_the_first_success_wins<S:
 }
 
 async fn h01_when_all_fail_the_first_attempts_error_is_returned<S: Shell>() {
-    let both = race::<S>(after_50(), &[(80, DOWN), (10, LOST)]).await;
-    assert_eq!((both.result, both.ended), (failed(Fault::Down), 80));
+    for takes in [10, 100] {
+        let both = race::<S>(after_50(), &[(80, DOWN), (takes, INVALID)]).await;
+        let last = u128::from(takes.max(30)) + 50;
+        assert_eq!((both.result, both.ended), (failed(Fault::Down), last));
+    }
     let second = race::<S>(after_50(), &[(80, DOWN), (100, Ok(2))]).await;
     assert_eq!(second.result, Ok(2));
+}
+
+async fn h01_when_all_fail_the_error_of_the_worst_outcome_is_returned<S: Shell>() {
+    // Which of them begins first, and which of them fails first, makes no difference.
+    let plans = [
+        ([(80, DOWN), (10, LOST)], Fault::Lost),
+        ([(80, DOWN), (100, LOST)], Fault::Lost),
+        ([(80, LOST), (10, DOWN)], Fault::Lost),
+        ([(80, LOST), (100, DOWN)], Fault::Lost),
+        ([(80, DOWN), (10, HALF_DONE)], Fault::HalfDone),
+        ([(80, HALF_DONE), (10, LOST)], Fault::Lost),
+        ([(80, LOST), (100, HALF_DONE)], Fault::Lost),
+    ];
+    for (plan, worst) in plans {
+        let both = race::<S>(after_50(), &plan).await;
+        assert_eq!(both.result, failed(worst), "{plan:?}");
+    }
+    let plan = [(300, DOWN), (30, DOWN), (500, LOST), (10, DOWN)];
+    let four = race::<S>(after_50().max_hedges(3), &plan).await;
+    assert_eq!(four.result, failed(Fault::Lost));
 }
 
 async fn h02_a_failed_first_attempt_starts_the_hedge_at_once_if_set<S: Shell>() {
@@ -199,6 +224,7 @@ async fn f01_its_own_failure_is_distinct_and_a_cancelled_call_starts_none<S: She
 on_both_shells! {
     h01_the_hedge_starts_after_the_delay_only_and_the_first_success_wins,
     h01_when_all_fail_the_first_attempts_error_is_returned,
+    h01_when_all_fail_the_error_of_the_worst_outcome_is_returned,
     h02_a_failed_first_attempt_starts_the_hedge_at_once_if_set,
     h03_hedges_take_from_a_shared_budget,
     h04_an_ineligible_call_gets_one_attempt,

@@ -24,6 +24,8 @@ pub enum Fault {
     Throttled(Option<Duration>),
     Invalid,
     Lost,
+    /// The work was done, and the answer to it could not be used.
+    HalfDone,
 }
 
 impl fmt::Display for Fault {
@@ -44,6 +46,7 @@ impl Classify for Fault {
     fn outcome(&self) -> Outcome {
         match self {
             Fault::Lost => Outcome::Unknown,
+            Fault::HalfDone => Outcome::Applied,
             _ => Outcome::NotApplied,
         }
     }
