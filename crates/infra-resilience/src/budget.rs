@@ -21,7 +21,7 @@ const BUCKETS: u64 = 10;
 /// - [`windowed`](RetryBudget::windowed): repetitions are a share of the first attempts of the
 ///   last seconds. The usual choice.
 /// - [`in_flight`](RetryBudget::in_flight): repetitions in flight are a share of all calls in
-///   flight.
+///   flight; those that have ended count no more, however long their call goes on.
 /// - [`tokens`](RetryBudget::tokens): a bucket that repetitions empty by the cost of the error
 ///   before them ([`unknown_cost`](RetryBudget::unknown_cost)) and successes fill.
 ///
@@ -104,7 +104,10 @@ impl RetryBudget {
     }
 
     /// Grants repetitions while those in flight are fewer than `ratio` of all calls in flight, or
-    /// fewer than `minimum`.
+    /// fewer than `minimum`. A repetition is in flight from its grant, so while it waits for its
+    /// turn as well, until it [has ended](BudgetedCall::repetition_ended): a call that is retried one
+    /// time after the other has one in flight at most, however often it was retried. (Envoy's retry
+    /// budget counts like this.)
     ///
     /// # Errors
     /// [`ConfigError`] for a ratio out of its range.
@@ -259,6 +262,30 @@ impl BudgetedCall {
             self.budget.0.denied.fetch_add(1, Ordering::Relaxed);
         }
         granted
+    }
+
+    /// A repetition of the call has ended, and the call goes on. The retries and hedges of this crate
+    /// say so; who does not, has it counted as in flight until the call ends.
+    ///
+    /// ```
+    /// use infra_resilience::{MonoTime, RetryBudget};
+    ///
+    /// # fn main() -> Result<(), infra_resilience::ConfigError> {
+    /// let budget = RetryBudget::in_flight(0.2, 1)?;
+    /// let mut call = budget.begin(MonoTime::ZERO);
+    /// assert!(call.try_repeat(MonoTime::ZERO) && budget.available(MonoTime::ZERO) == 0);
+    /// call.repetition_ended();
+    /// assert!(call.try_repeat(MonoTime::ZERO));
+    /// # Ok(()) }
+    /// ```
+    pub fn repetition_ended(&mut self) {
+        if self.repeating == 0 {
+            return;
+        }
+        self.repeating -= 1;
+        if let Kind::InFlight(in_flight) = &mut *self.budget.lock() {
+            in_flight.repetitions = in_flight.repetitions.saturating_sub(1);
+        }
     }
 
     /// The call succeeded.
@@ -471,6 +498,21 @@ mod tests {
         assert!(!calls[2].try_repeat(at(0)));
         drop(calls);
         assert_eq!(budget.available(at(0)), 1, "the minimum");
+    }
+
+    #[test]
+    fn a_repetition_that_has_ended_is_in_flight_no_more() {
+        let budget = RetryBudget::in_flight(0.2, 1).unwrap();
+        let (mut call, mut other) = (budget.begin(at(0)), budget.begin(at(0)));
+        call.repetition_ended();
+        assert!(call.try_repeat(at(0)) && !other.try_repeat(at(0)));
+        call.repetition_ended();
+        call.repetition_ended();
+        assert!(other.try_repeat(at(0)) && !call.try_repeat(at(0)));
+        drop(call);
+        assert_eq!(budget.available(at(0)), 0, "it has given back the other's");
+        drop(other);
+        assert_eq!(budget.available(at(0)), 1);
     }
 
     #[test]

@@ -355,7 +355,7 @@ where
 
     fn poll_hedges(&mut self, cx: &mut Context<'_>) -> Option<T> {
         let mut won = None;
-        let reported = &mut self.error;
+        let (reported, budgeted) = (&mut self.error, &mut self.budgeted);
         self.hedges.retain_mut(|hedge| {
             if won.is_some() {
                 return true;
@@ -369,6 +369,9 @@ where
                 Poll::Ready(Err(error)) => {
                     if reported.as_ref().map(severity) < Some(severity(&error)) {
                         *reported = Some(error);
+                    }
+                    if let Some(call) = budgeted {
+                        call.repetition_ended();
                     }
                     false
                 }

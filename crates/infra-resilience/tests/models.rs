@@ -89,7 +89,7 @@ proptest! {
     fn an_in_flight_budget_equals_two_counters(
         millionths in 1u64..2_000_000,
         minimum in 0u32..4,
-        steps in proptest::collection::vec((0usize..3, any::<prop::sample::Index>()), 1..100),
+        steps in proptest::collection::vec((0usize..4, any::<prop::sample::Index>()), 1..100),
     ) {
         let budget = RetryBudget::in_flight(millionths as f64 / TOKEN as f64, minimum).unwrap();
         let mut calls = Vec::new();
@@ -103,6 +103,12 @@ proptest! {
                     let at = which.index(calls.len());
                     prop_assert_eq!(calls[at].0.try_repeat(MonoTime::ZERO), expected);
                     calls[at].1 += u64::from(expected);
+                }
+                2 if !calls.is_empty() => {
+                    let at = which.index(calls.len());
+                    let (call, repeating) = &mut calls[at];
+                    call.repetition_ended();
+                    *repeating = repeating.saturating_sub(1);
                 }
                 _ if !calls.is_empty() => drop(calls.swap_remove(which.index(calls.len()))),
                 _ => {}

@@ -148,6 +148,8 @@ impl Retry {
         let (Step::Sleep(_), Some(call)) = (step, budgeted) else {
             return step;
         };
+        // The attempt that failed was one, unless it was the first.
+        call.repetition_ended();
         let outcome = if judged.maybe_applied {
             Outcome::Unknown
         } else {

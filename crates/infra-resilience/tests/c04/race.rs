@@ -144,6 +144,18 @@ async fn h03_hedges_take_from_a_shared_budget<S: Shell>() {
     assert_eq!(budget.denied(), 1);
 }
 
+async fn h03_a_hedge_that_has_failed_is_in_flight_no_more<S: Shell>() {
+    let budget = RetryBudget::in_flight(0.2, 1).unwrap();
+    let policy = after_50().max_hedges(3).budget(budget.clone());
+    let plans = [(190, Ok(1)), (10, DOWN), (100, DOWN), (10, Ok(2))];
+    let four = race::<S>(policy, &plans).await;
+    // The second of them ends in time for the third, and the third is too late for the fourth.
+    assert_eq!(
+        (four.result, four.starts, budget.denied()),
+        (Ok(1), vec![0, 50, 100], 1)
+    );
+}
+
 async fn h04_an_ineligible_call_gets_one_attempt<S: Shell>() {
     let clock = ManualClock::new();
     let builder = after_50().max_hedges(3).on_failure(true);
@@ -227,6 +239,7 @@ on_both_shells! {
     h01_when_all_fail_the_error_of_the_worst_outcome_is_returned,
     h02_a_failed_first_attempt_starts_the_hedge_at_once_if_set,
     h03_hedges_take_from_a_shared_budget,
+    h03_a_hedge_that_has_failed_is_in_flight_no_more,
     h04_an_ineligible_call_gets_one_attempt,
     h05_a_quantile_delay_needs_its_samples,
     several_hedges_follow_each_other,

@@ -222,6 +222,14 @@ async fn r07_two_threads_race_for_the_last_token_and_one_wins<S: Shell>() {
     }
 }
 
+async fn r07_a_call_that_is_repeated_has_one_repetition_in_flight<S: Shell>() {
+    let budget = RetryBudget::in_flight(0.2, 1).unwrap();
+    let policy = fixed(10).max_attempts(5).budget(budget.clone());
+    let (end, starts) = run::<S>(policy, ms(5), &DOWN).await;
+    assert_eq!(inner_error(end), Fault::Down);
+    assert_eq!((starts, budget.denied()), (vec![0, 15, 30, 45, 60], 0));
+}
+
 async fn r08_an_exhausted_budget_returns_the_original_error<S: Shell>() {
     let budget = RetryBudget::windowed(1.0, secs(10), 0).unwrap();
     let policy = fixed(10).max_attempts(10).budget(budget.clone());
@@ -340,6 +348,7 @@ on_both_shells! {
     r06_a_running_attempt_is_cut_at_the_deadline,
     r07_a_budget_is_exact_for_any_ratio,
     r07_two_threads_race_for_the_last_token_and_one_wins,
+    r07_a_call_that_is_repeated_has_one_repetition_in_flight,
     r08_an_exhausted_budget_returns_the_original_error,
     r09_a_breaker_rejection_takes_no_token_and_waits_for_the_breaker,
     r09_a_breaker_open_for_longer_than_the_cap_stops_the_run,
