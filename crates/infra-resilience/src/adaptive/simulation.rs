@@ -102,6 +102,21 @@ fn gradient_uses_all_of_a_backend_and_hardly_queues_at_it() {
 }
 
 #[test]
+fn gradient_neither_starves_a_small_backend_nor_queues_at_it() {
+    for spread in SPREADS {
+        for places in [1, 2, 3, 5] {
+            let mut world = World::new(places, spread);
+            world.run(20_000, 10.0);
+            let seen = world.run(20_000, 10.0);
+            let share = seen.per_second / (places as f64 * 100.0);
+            let case = format!("{places} places, spread {spread}");
+            assert!(share > 0.95, "{case}: {share} of what it can do");
+            assert!(seen.mean_millis < 26.0, "{case}: {} ms", seen.mean_millis);
+        }
+    }
+}
+
+#[test]
 fn gradient_is_not_held_back_by_late_answers_of_a_backend_that_can_take_all() {
     for spread in SPREADS {
         let seen = World::new(1_000, spread).run(50_000, 10.0);
