@@ -13,19 +13,21 @@
 
 mod support;
 
-use std::future::{Ready, ready};
+use std::future::{Ready, pending, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use infra_core::context::spawn;
 use infra_core::{Classify, Clock, ManualClock};
+use infra_resilience::breaker::OnCancel;
 use infra_resilience::retry::Jitter;
 use infra_resilience::tower::{
-    BreakerLayer, BulkheadLayer, FlatErrorLayer, RateLimitLayer, RetryLayer, TimeoutLayer,
+    BreakerLayer, BulkheadLayer, FlatErrorLayer, HedgeLayer, RateLimitLayer, RetryLayer,
+    TimeoutLayer,
 };
 use infra_resilience::{
-    Bulkhead, CallError, CircuitBreaker, Quota, RateLimiter, RejectedBy, Retry, TimeLimit,
+    Bulkhead, CallError, CircuitBreaker, Hedge, Quota, RateLimiter, RejectedBy, Retry, TimeLimit,
 };
 use support::{Fault, millis, ms, poll_once, secs, settle};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
@@ -133,6 +135,83 @@ async fn b23_clones_and_layers_applied_again_share_one_state() {
         let error = service.ready().await.unwrap().call(()).await.unwrap_err();
         assert_eq!(error.rejected_by(), Some(RejectedBy::Breaker));
     }
+}
+
+/// A breaker that counts each dropped call, and how many of them failed and said nothing.
+fn counting_drops(clock: &ManualClock) -> (CircuitBreaker, impl Fn() -> (u64, u64) + use<>) {
+    let builder = CircuitBreaker::builder("b").on_cancel(OnCancel::Failure);
+    let breaker = builder.clock(clock.shared()).build().unwrap();
+    let counted = breaker.clone();
+    let counts = move || {
+        let counts = counted.snapshot().counts;
+        (counts.failures, counts.ignored)
+    };
+    (breaker, counts)
+}
+
+fn one_place(clock: &ManualClock) -> Bulkhead {
+    let bulkhead = Bulkhead::builder("k").max_concurrent(1).queue(9, secs(60));
+    bulkhead.clock(clock.shared()).build().unwrap()
+}
+
+/// The inner service whose calls never end.
+async fn never((): ()) -> Result<u32, Fault> {
+    pending().await
+}
+
+#[tokio::test]
+async fn a_call_under_a_breaker_begins_when_it_has_left_all_queues() {
+    let clock = ManualClock::new();
+    let ((breaker, counts), bulkhead) = (counting_drops(&clock), one_place(&clock));
+    let limiter = RateLimiter::builder("l").quota(Quota::smooth(1, secs(9)));
+    let limiter = limiter.clock(clock.shared()).build().unwrap();
+    let stack = ServiceBuilder::new()
+        .layer(BreakerLayer::new(breaker))
+        .layer(BulkheadLayer::new(bulkhead.clone()))
+        .layer(RateLimitLayer::new(limiter.clone()))
+        .layer(FlatErrorLayer)
+        .service(service_fn(never));
+    limiter.try_acquire(1).unwrap();
+    let held = bulkhead.try_acquire().unwrap();
+    let mut call = Box::pin(stack.clone().oneshot(()));
+    assert!(poll_once(&mut call).is_pending());
+    drop(held);
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!((bulkhead.in_flight(), limiter.queued()), (1, 1));
+    drop(call);
+    assert_eq!(counts(), (0, 1));
+
+    let mut call = Box::pin(stack.oneshot(()));
+    assert!(poll_once(&mut call).is_pending());
+    clock.advance(secs(9));
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(limiter.queued(), 0);
+    drop(call);
+    assert_eq!(counts(), (1, 1));
+}
+
+#[tokio::test]
+async fn a_call_under_a_breaker_has_begun_when_one_of_its_attempts_has() {
+    let clock = ManualClock::new();
+    let ((breaker, counts), bulkhead) = (counting_drops(&clock), one_place(&clock));
+    let hedge = Hedge::builder().delay(ms(50)).clock(clock.shared());
+    let stack = ServiceBuilder::new()
+        .layer(BreakerLayer::new(breaker))
+        .layer(HedgeLayer::new(hedge.build().unwrap()))
+        .layer(BulkheadLayer::new(bulkhead.clone()))
+        .layer(FlatErrorLayer)
+        .service(service_fn(never));
+    let held = bulkhead.try_acquire().unwrap();
+    let mut call = Box::pin(stack.oneshot(()));
+    assert!(poll_once(&mut call).is_pending());
+    clock.advance(ms(50));
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(bulkhead.queued(), 2);
+    drop(held);
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!((bulkhead.in_flight(), bulkhead.queued()), (1, 1));
+    drop(call);
+    assert_eq!(counts(), (1, 0));
 }
 
 #[tokio::test]

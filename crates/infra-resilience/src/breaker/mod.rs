@@ -69,6 +69,9 @@ pub use state::{Mode, State, Verdict};
 /// Put the time limit of an attempt *inside* the breaker, so that hung calls end with a verdict:
 /// `breaker.call(|| timeout(&clock, limit, work()))`. With the limit outside, the breaker only
 /// sees dropped futures, which count by [`on_cancel`](BreakerBuilder::on_cancel).
+///
+/// Wait on this side, such as for a place in a bulkhead, *before* the call: what the call waits for
+/// counts as its time. [`Pipeline`](crate::Pipeline) and the tower layer set their own queues apart.
 #[derive(Clone)]
 pub struct CircuitBreaker {
     shared: Arc<Shared>,

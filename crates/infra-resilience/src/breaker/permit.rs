@@ -86,14 +86,31 @@ impl<S: Borrow<Shared>> Guard<S> {
     /// The time that `wait` takes is none of the call's: being dropped in it counts for nothing, and
     /// the call begins after it.
     pub(crate) async fn while_waiting<T>(&mut self, wait: impl Future<Output = T>) -> T {
-        self.waiting = true;
+        self.waits();
         let result = wait.await;
-        self.waiting = false;
+        self.goes_on();
+        result
+    }
+
+    /// The call waits on this side from here on.
+    pub(crate) fn waits(&mut self) {
+        self.waiting = true;
+    }
+
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    /// It may wait no more: where it did, it begins now.
+    pub(crate) fn goes_on(&mut self) {
+        if !std::mem::take(&mut self.waiting) {
+            return;
+        }
         let begins = self.ticket.filter(Ticket::needs_start);
         if let Some(ticket) = begins {
             self.ticket = Some(ticket.started_at(self.shared.borrow().clock.now()));
         }
-        result
     }
 
     pub(crate) fn end(mut self, verdict: Verdict) {

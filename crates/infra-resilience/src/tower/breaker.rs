@@ -10,10 +10,16 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::own_side::{listen, tell};
 use crate::breaker::{CircuitBreaker, Guard, Rejected, Shared, Verdict};
 use crate::call_error::{CallError, Rejection};
 
 /// Puts a breaker around services. All of them share the one breaker.
+///
+/// The time that a call waits on this side before it is sent is none of the other side's: in the queue
+/// of a bulkhead or limiter of this crate further in, it makes no call slow, and a call that is dropped
+/// there counts for nothing. That holds until the first attempt is sent, and not where the queue is in
+/// a task of its own, as behind tower's `Buffer`. So put a retry layer around the breaker, not inside.
 #[derive(Debug, Clone)]
 pub struct BreakerLayer {
     breaker: CircuitBreaker,
@@ -85,6 +91,7 @@ where
                 state: State::Calling {
                     future: self.inner.call(request),
                     guard: Some(guard),
+                    begun: false,
                 },
             },
             Err(rejected) => {
@@ -108,7 +115,7 @@ pin_project! {
     #[project = StateProj]
     enum State<F> {
         Rejected { rejection: Option<Rejection> },
-        Calling { #[pin] future: F, guard: Option<Guard<Arc<Shared>>> },
+        Calling { #[pin] future: F, guard: Option<Guard<Arc<Shared>>>, begun: bool },
     }
 }
 
@@ -135,10 +142,21 @@ where
                 Some(rejection) => Poll::Ready(Err(CallError::Rejected(rejection))),
                 None => Poll::Pending,
             },
-            StateProj::Calling { future, guard } => {
+            StateProj::Calling {
+                future,
+                guard,
+                begun,
+            } => {
                 // Held on the stack while user code runs: a panic then unwinds through it.
-                let held = guard.take();
-                let polled = future.poll(cx);
+                let mut held = guard.take();
+                let polled = match &mut held {
+                    Some(guard) if !*begun => {
+                        let polled = poll_queued(future, guard, cx);
+                        *begun = !guard.is_waiting();
+                        polled
+                    }
+                    _ => future.poll(cx),
+                };
                 let Poll::Ready(result) = polled else {
                     *guard = held;
                     return Poll::Pending;
@@ -150,6 +168,21 @@ where
             }
         }
     }
+}
+
+/// Polls a call that may be in a queue on this side, and begins when it has left that.
+fn poll_queued<F: Future>(
+    future: Pin<&mut F>,
+    guard: &mut Guard<Arc<Shared>>,
+    cx: &mut Context<'_>,
+) -> Poll<F::Output> {
+    guard.goes_on();
+    let (polled, told) = listen(|| future.poll(cx));
+    if told.only_waits() {
+        guard.waits();
+    }
+    tell(told);
+    polled
 }
 
 impl<F> fmt::Debug for BreakerFuture<F> {

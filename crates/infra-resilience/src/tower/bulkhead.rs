@@ -16,7 +16,9 @@ use crate::call_error::{CallError, Rejection};
 use crate::priority::Priority;
 use crate::turnstile::Taking;
 
-/// Puts a bulkhead around services. All of them share the one limit.
+/// Puts a bulkhead around services. All of them share the one limit. Under a
+/// [`BreakerLayer`](super::BreakerLayer) and around the time limit of the attempt: so nobody takes a
+/// place while the breaker refuses, and the time in the queue counts for neither of the two.
 #[derive(Debug, Clone)]
 pub struct BulkheadLayer {
     bulkhead: Bulkhead,

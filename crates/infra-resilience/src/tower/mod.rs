@@ -35,6 +35,7 @@ mod fallback;
 mod flat;
 mod hedge;
 mod limit;
+mod own_side;
 #[cfg(feature = "tower-retry")]
 mod policy;
 mod queued;

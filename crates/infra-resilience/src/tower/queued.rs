@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::own_side::{Told, listen, tell};
 use crate::call_error::{CallError, Rejection};
 
 /// What a call waits for, and what it holds while it runs.
@@ -70,6 +71,7 @@ where
                 Poll::Ready(Err(rejection)) => return Poll::Ready(Err(rejection.into())),
                 Poll::Pending => {
                     *this.waiting = Some((service, request));
+                    tell(Told::WAITS);
                     return Poll::Pending;
                 }
             }
@@ -79,7 +81,9 @@ where
         };
         // Held on the stack while user code runs: a panic then unwinds through it.
         let held = this.held.take();
-        let Poll::Ready(result) = future.poll(cx) else {
+        let (polled, told) = listen(|| future.poll(cx));
+        tell(told.after_queue());
+        let Poll::Ready(result) = polled else {
             *this.held = held;
             return Poll::Pending;
         };

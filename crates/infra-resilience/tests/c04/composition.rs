@@ -4,7 +4,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::task::Poll;
 
-use infra_core::{Classify, ManualClock, Outcome};
+use infra_core::{Classify, Clock, ManualClock, Outcome};
+use infra_resilience::breaker::OnCancel;
 use infra_resilience::retry::Jitter;
 use infra_resilience::{
     Bulkhead, CallError, CircuitBreaker, Quota, RateLimiter, RejectReason, RejectedBy, Retry,
@@ -128,6 +129,66 @@ async fn c03_a_call_that_is_dropped_leaves_nothing_in_any_layer<S: Shell>() {
     assert_eq!(poll_once(&mut next), Poll::Ready(Ok(7)));
 }
 
+/// Five layers whose breaker counts what is slow or dropped, around a bulkhead of one place.
+fn queueing(clock: &ManualClock) -> Five {
+    let mut layers = five(clock);
+    let breaker = CircuitBreaker::builder("b")
+        .count_window(4)
+        .slow_call(secs(1), 0.5)
+        .on_cancel(OnCancel::Failure);
+    layers.breaker = breaker.clock(clock.shared()).build().unwrap();
+    let bulkhead = Bulkhead::builder("k").max_concurrent(1).queue(9, secs(60));
+    layers.bulkhead = bulkhead.clock(clock.shared()).build().unwrap();
+    layers
+}
+
+async fn b20_a_call_dropped_in_the_queue_of_the_bulkhead_says_nothing<S: Shell>() {
+    let clock = ManualClock::new();
+    let layers = queueing(&clock);
+    let call = |inner: Inner| -> Call { S::five_layers(layers.clone(), inner)() };
+    let counted = || {
+        let counts = layers.breaker.snapshot().counts;
+        (counts.failures, counts.ignored)
+    };
+    let held = layers.bulkhead.try_acquire().unwrap();
+    let queued = begun(call(hangs()));
+    clock.advance(secs(5));
+    drop(queued);
+    assert_eq!(counted(), (0, 1));
+    // Once it has left the queue, the breaker's rule is what counts.
+    let mut queued = begun(call(hangs()));
+    drop(held);
+    assert!(poll_once(&mut queued).is_pending());
+    assert_eq!(layers.bulkhead.in_flight(), 1);
+    drop(queued);
+    assert_eq!(counted(), (1, 1));
+    drop(begun(call(hangs())));
+    assert_eq!(counted(), (2, 1));
+}
+
+async fn b15_the_time_in_the_queue_of_the_bulkhead_makes_no_call_slow<S: Shell>() {
+    let clock = ManualClock::new();
+    let layers = queueing(&clock);
+    for (took, slow) in [(ms(999), 0), (secs(1), 1)] {
+        let held = layers.bulkhead.try_acquire().unwrap();
+        let time = clock.clone();
+        let takes: Inner = Arc::new(move || {
+            let sleep = time.sleep(took);
+            Box::pin(async move {
+                sleep.await;
+                Ok(7)
+            })
+        });
+        let mut call = begun(S::five_layers(layers.clone(), takes)());
+        clock.advance(secs(5));
+        drop(held);
+        assert!(poll_once(&mut call).is_pending());
+        clock.advance(took);
+        assert_eq!(poll_once(&mut call), Poll::Ready(Ok(7)));
+        assert_eq!(layers.breaker.snapshot().window_slow, slow);
+    }
+}
+
 async fn r11_an_attempt_without_an_answer_is_not_reported_as_refused<S: Shell>() {
     let clock = ManualClock::new();
     let mut layers = five(&clock);
@@ -147,6 +208,8 @@ async fn r11_an_attempt_without_an_answer_is_not_reported_as_refused<S: Shell>()
 }
 
 on_both_shells! {
+    b20_a_call_dropped_in_the_queue_of_the_bulkhead_says_nothing,
+    b15_the_time_in_the_queue_of_the_bulkhead_makes_no_call_slow,
     r11_an_attempt_without_an_answer_is_not_reported_as_refused,
     c03_one_flat_error_through_five_layers,
     c03_a_call_that_is_dropped_leaves_nothing_in_any_layer,
