@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use infra_core::{Classify, Outcome, context};
 use infra_state::{
@@ -29,6 +29,11 @@ async fn calls_are_answered_whichever_side_of_a_move_their_keys_lie_on() {
     // A third is still here.
     let values = store.get_many::<i64>(&keys).await.unwrap();
     assert!(values.iter().zip(0..).all(|(value, n)| *value == Some(n)));
+    // Nor does that take until it is nearly too late.
+    let patient = connect(&cluster.url(), 20 * SECOND).await;
+    let asked = Instant::now();
+    assert_eq!(patient.get_many::<i64>(&keys).await.unwrap(), values);
+    assert!(asked.elapsed() < 10 * SECOND, "{:?}", asked.elapsed());
     for key in &keys {
         let old = store.get_versioned::<i64>(key).await.unwrap();
         let new = old.value.unwrap() + 1;
@@ -256,7 +261,10 @@ struct Scanned {
 
 impl Scanned {
     async fn start() -> Self {
-        let cluster = RedisCluster::start(3, 0, PATIENT);
+        Scanned::over(RedisCluster::start(3, 0, PATIENT)).await
+    }
+
+    async fn over(cluster: RedisCluster) -> Self {
         let options = StateOptions::new().url(cluster.url());
         let driver = RedisClusterDriver::connect(&options).await.unwrap();
         let mut order: Vec<_> = (0..3).collect();
@@ -359,6 +367,42 @@ async fn a_key_that_is_carried_away_and_back_during_one_pass_is_found() {
     while scan.cluster.move_keys(slot, there, here) {}
     scan.cluster.shut_slot(slot, there);
     assert!(scan.rest().await, "missed what was away for a moment");
+}
+
+/// The page that was asked of the primary that died is not waited for until it is too late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_goes_on_with_the_replica_that_took_over() {
+    let mut scan = Scanned::over(RedisCluster::start(3, 3, 2000)).await;
+    let last = scan.order[2];
+    let mut primary = scan.cluster.node(last).client();
+    assert_eq!(primary.text(&["SET", &scan.key, "2"]), "OK");
+    assert_eq!(primary.text(&["WAIT", "1", "20000"]), "1");
+    assert!(scan.pages(3).await);
+    scan.cluster.node_mut(last).kill();
+    assert!(scan.rest().await, "missed after a replica took over");
+}
+
+/// Otherwise a slot could leave between a page and what is said about it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_comes_in_one_step_with_what_its_primary_serves() {
+    let mut scan = Scanned::start().await;
+    for place in 0..3 {
+        let mut node = scan.cluster.node(place).client();
+        assert_eq!(node.text(&["CONFIG", "RESETSTAT"]), "OK");
+    }
+    assert!(scan.rest().await);
+    for place in 0..3 {
+        let mut node = scan.cluster.node(place).client();
+        let info = node.text(&["INFO", "commandstats"]);
+        let calls = |command: &str| {
+            let start = format!("cmdstat_{command}:calls=");
+            let line = info.lines().find_map(|line| line.strip_prefix(&start));
+            let number = line.and_then(|line| line.split(',').next());
+            number.map_or(0, |number| number.parse().unwrap())
+        };
+        let (pages, steps): (u32, u32) = (calls("scan"), calls("exec"));
+        assert!(pages > 0 && pages == steps, "{pages} {steps}");
+    }
 }
 
 /// As after a move that was interrupted: scans end, and find what lies on either side.
