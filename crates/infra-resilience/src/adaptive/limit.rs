@@ -412,6 +412,29 @@ mod tests {
     }
 
     #[test]
+    fn a_round_was_busy_when_more_than_half_of_its_calls_were() {
+        let was_busy = |(busy, calls)| {
+            let mut round = Round::default();
+            (0..calls).for_each(|call| round.add(sample(0, 1, 1), call < busy));
+            round.was_busy()
+        };
+        let rounds = [(0, 3), (1, 2), (2, 3), (3, 3)].map(was_busy);
+        assert_eq!(rounds, [false, false, true, true]);
+    }
+
+    #[test]
+    fn a_quicker_round_moves_the_baseline_by_a_tenth_and_a_much_quicker_one_puts_it_in_doubt() {
+        for (took, baseline, confirmed) in [(90, 0.099, true), (50, 0.095, false)] {
+            let mut limit = gradient();
+            (limit.baseline, limit.confirmed) = (Some(0.1), true);
+            limits(&mut limit, 0..25, took);
+            let moved = limit.baseline.unwrap();
+            assert!((moved - baseline).abs() < 1e-6, "{took}: {moved}");
+            assert_eq!(limit.confirmed, confirmed, "{took}");
+        }
+    }
+
+    #[test]
     fn a_baseline_follows_quicker_calls_although_the_limit_is_used() {
         let mut limit = gradient();
         limits(&mut limit, 0..3_000, 40);
