@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Passes bytes on between its clients and one server.
 ///
@@ -25,6 +25,9 @@ struct Answers {
     held: AtomicBool,
     /// How many bytes still pass before the connection is cut.
     left: Mutex<Option<usize>>,
+    /// How long a connection lives.
+    life: Mutex<Option<Duration>>,
+    accepted: Mutex<Vec<Instant>>,
 }
 
 impl CuttingProxy {
@@ -42,6 +45,7 @@ impl CuttingProxy {
                 if shared.closed.load(Ordering::SeqCst) {
                     return;
                 }
+                shared.accepted().push(Instant::now());
                 while shared.held.load(Ordering::SeqCst) {
                     thread::sleep(Duration::from_millis(5));
                 }
@@ -71,6 +75,16 @@ impl CuttingProxy {
         *self.left() = Some(bytes);
     }
 
+    /// From now on each new connection ends after so long, whatever goes on there; or after none.
+    pub fn end_each_after(&self, life: Option<Duration>) {
+        *self.answers.life() = life;
+    }
+
+    /// When the clients connected.
+    pub fn accepted(&self) -> Vec<Instant> {
+        self.answers.accepted().clone()
+    }
+
     /// Cuts nothing more; true when there was still something to cut.
     pub fn disarm(&self) -> bool {
         self.left().take().is_some()
@@ -81,7 +95,7 @@ impl CuttingProxy {
         self.answers.passed.load(Ordering::SeqCst)
     }
 
-    fn left(&self) -> std::sync::MutexGuard<'_, Option<usize>> {
+    fn left(&self) -> MutexGuard<'_, Option<usize>> {
         self.answers.left.lock().expect("no thread has panicked")
     }
 }
@@ -100,6 +114,15 @@ fn connect(client: TcpStream, server: TcpStream, answers: &Arc<Answers>) {
     let (Ok(to_client), Ok(to_server)) = (client.try_clone(), server.try_clone()) else {
         return;
     };
+    if let Some(life) = *answers.life() {
+        let ends = [client.try_clone(), server.try_clone()];
+        thread::spawn(move || {
+            thread::sleep(life);
+            for end in ends.into_iter().flatten() {
+                let _ = end.shutdown(Shutdown::Both);
+            }
+        });
+    }
     thread::spawn(move || pass(client, to_server, |bytes| (bytes, false)));
     let answers = answers.clone();
     thread::spawn(move || pass(server, to_client, move |bytes| answers.allow(bytes)));
@@ -120,6 +143,14 @@ fn pass(mut from: TcpStream, mut to: TcpStream, allow: impl Fn(usize) -> (usize,
 }
 
 impl Answers {
+    fn life(&self) -> MutexGuard<'_, Option<Duration>> {
+        self.life.lock().expect("no thread has panicked")
+    }
+
+    fn accepted(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.accepted.lock().expect("no thread has panicked")
+    }
+
     /// How many of these bytes may pass, and whether the connection is cut after them.
     fn allow(&self, bytes: usize) -> (usize, bool) {
         let mut left = self.left.lock().expect("no thread has panicked");

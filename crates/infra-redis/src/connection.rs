@@ -22,7 +22,11 @@ use crate::value::Value;
 ///
 /// **While it is down** a call waits until it is back or until the call's own deadline passes;
 /// then it fails as [`FaultKind::Unavailable`], not applied. Where only a person can help (wrong
-/// password, untrusted certificate) it fails at once. `Lost` and `Restored` are logged once each.
+/// password, untrusted certificate) it fails at once. Lost and restored are logged once each; of
+/// a connection that comes and goes, once each in 10 s, with the number of losses in between.
+///
+/// **Connections that do not last** a second, or never answer anything, count as failed attempts:
+/// the [waits](RedisOptions::backoff) between them grow until one lasts.
 ///
 /// **Many callers** share one write and one system call; see the crate's `mux`. Calls beyond
 /// 16,384 on their way, or 16 MiB that wait to be written, wait for room until their deadlines.

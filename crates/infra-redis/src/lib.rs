@@ -42,7 +42,7 @@
 //!   task that does
 //! - `supervised`: a connection that is dialled again for ever, and the calls over it; `link`:
 //!   the state shared with its supervisor; `supervisor`: the task that keeps it alive; `client`:
-//!   what both need of a client
+//!   what both need of a client; `lasting`: connections that do not last
 //! - `connection`: [`Connection`], what callers hold; `fred`: the same over the library `fred`
 //! - `cluster`: [`Cluster`], a connection for each primary and the way to them; `sentinel`: where the
 //!   master is; `discover`: whether a server is a node of a cluster
@@ -84,6 +84,7 @@ mod fred;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod lasting;
 mod link;
 #[cfg(feature = "redis")]
 mod mux;
@@ -116,6 +117,7 @@ pub use encode::Decimal;
 pub use fault::{FaultKind, RedisFault};
 #[cfg(feature = "fred")]
 pub use fred::{FredCommand, FredConnection, FredLife, FredReply};
+pub use lasting::{Attempts, OF_USE, TOLD_EVERY, Tidings};
 pub use link::{LinkStatus, LinkWatch};
 #[cfg(feature = "redis")]
 pub use mux::ItemScript;

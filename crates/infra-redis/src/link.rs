@@ -55,6 +55,8 @@ pub(crate) struct Core<C> {
     pub(crate) link: watch::Sender<Link<C>>,
     /// Set by every answer, cleared by every idle check.
     pub(crate) answered: AtomicBool,
+    /// Whether the connection in use has answered anything since it was made.
+    pub(crate) used: AtomicBool,
     /// A call went unanswered: is the connection still alive?
     pub(crate) suspect: Notify,
     /// The first call of a lazy connection.
@@ -67,6 +69,7 @@ impl<C: Clone> Core<C> {
         Arc::new(Core {
             link: watch::Sender::new(link),
             answered: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             suspect: Notify::new(),
             wanted: Notify::new(),
             last_redial: std::sync::Mutex::new(None),

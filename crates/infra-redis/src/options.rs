@@ -124,7 +124,8 @@ impl RedisOptions {
         self
     }
 
-    /// The waits between attempts to connect again. Default 50 ms doubling to 1 s.
+    /// The waits between attempts to connect again. Default 50 ms doubling to 1 s. A connection that
+    /// did not last for a second, or never answered anything, counts as a failed attempt.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;

@@ -44,7 +44,8 @@ const IN_FLIGHT: usize = 4096;
 ///
 /// Behaves like the connection over the client library `redis`: calls wait for the connection
 /// within their deadlines, reads that lose it are repeated, writes never are; READONLY makes it
-/// dial anew; lost and restored are logged once each.
+/// dial anew; lost and restored are logged once each, of a connection that comes and goes seldom;
+/// connections that do not last are made ever more slowly.
 ///
 /// Clones share the connection. It is closed by [`FredConnection::close`] or with the last clone.
 #[derive(Clone)]

@@ -1,13 +1,14 @@
 //! Watching keys: one connection for each watch, on which the server reports the changes.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use infra_core::context::spawn_detached;
 use infra_core::{Class, Classify};
-use infra_redis::{FaultKind, RedisOptions, TrackError, Tracked, Tracker};
+use infra_redis::{Attempts, FaultKind, RedisOptions, Tidings, TrackError, Tracked, Tracker};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, warn};
 
 use crate::driver::DriverError;
@@ -127,24 +128,60 @@ fn refusal(error: TrackError) -> DriverError {
 /// [`follow`] of a server that cannot be reached yet.
 #[cfg(feature = "redis")]
 pub(crate) async fn follow_from_outage(options: &RedisOptions, sink: &WatchSink) {
-    let tracker = connect_again(options, sink.prefix()).await;
+    let tracker = connect_again(options, sink.prefix(), Attempts::default()).await;
     sink.gap(BACK);
     follow(options, sink, tracker).await;
 }
 
 /// Never returns: reports until it is dropped.
 pub(crate) async fn follow(options: &RedisOptions, sink: &WatchSink, mut tracker: Tracker) {
+    let url = options.url();
+    let (mut attempts, mut tidings) = (Attempts::default(), Tidings::default());
     loop {
-        let error = report(&mut tracker, sink).await;
+        let made = Instant::now();
+        let error = loop {
+            tokio::select! {
+                error = report(&mut tracker, sink) => break error,
+                () = until(tidings.restored_due()) => tell_of_reports(options, &mut tidings),
+            }
+        };
         drop(tracker);
+        attempts.ended(made.elapsed(), true);
         // At once, for those who must not trust what they know; and again when reports come
         // again, because what changed until then is missing.
         sink.gap(LOST);
-        let url = options.url();
-        warn!(backend = "redis", %url, %error, "changes of keys are no longer reported");
-        tracker = connect_again(options, sink.prefix()).await;
+        if let Some(untold) = tidings.lost(Instant::now()) {
+            let more_losses = (untold > 0).then_some(untold);
+            warn!(backend = "redis", %url, %error, more_losses, "changes of keys are no longer reported");
+        }
+        let mut connecting = pin!(connect_again(options, sink.prefix(), attempts));
+        tracker = loop {
+            tokio::select! {
+                tracker = &mut connecting => break tracker,
+                () = until(tidings.still_lost_due()) => {
+                    if tidings.still_lost(Instant::now()).is_some() {
+                        warn!(backend = "redis", %url, %error, "changes of keys are no longer reported");
+                    }
+                }
+            }
+        };
         sink.gap(BACK);
-        info!(backend = "redis", %url, "changes of keys are reported again");
+        tell_of_reports(options, &mut tidings);
+    }
+}
+
+fn tell_of_reports(options: &RedisOptions, tidings: &mut Tidings) {
+    if let Some(untold) = tidings.restored(Instant::now()) {
+        let (url, more_losses) = (options.url(), (untold > 0).then_some(untold));
+        info!(backend = "redis", %url, more_losses, "changes of keys are reported again");
+    }
+}
+
+/// For ever, where there is no such moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -165,14 +202,13 @@ async fn report(tracker: &mut Tracker, sink: &WatchSink) -> io::Error {
     }
 }
 
-async fn connect_again(options: &RedisOptions, prefix: &str) -> Tracker {
+async fn connect_again(options: &RedisOptions, prefix: &str, mut attempts: Attempts) -> Tracker {
     let backoff = options.reconnect_backoff();
-    let mut attempt = 0;
     loop {
-        sleep(backoff.delay(attempt)).await;
+        sleep(backoff.delay(attempts.in_vain())).await;
         match Tracker::connect(options, prefix).await {
             Ok(tracker) => return tracker,
-            Err(_) => attempt = attempt.saturating_add(1),
+            Err(_) => attempts.failed(),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use infra_core::{Class, Classify};
 use infra_redis::{
-    ConnectError, ConnectFault, Push, RedisOptions, RedisUrl, Reply, Subscriber, SubscriberCommand,
+    Attempts, ConnectError, ConnectFault, Push, RedisOptions, RedisUrl, Reply, Subscriber,
+    SubscriberCommand,
 };
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
@@ -23,10 +24,6 @@ use crate::signal::Signal;
 /// How much slower attempts follow each other when only a person can remove the cause.
 const PERMANENT_FACTOR: u32 = 10;
 
-/// A connection that ended sooner than this was of no use: something accepts the login and then ends
-/// it, as proxies do that know no subscriptions, and servers whose output buffer overflows at once.
-const OF_USE: Duration = Duration::from_secs(1);
-
 pub(super) struct Supervisor {
     pub(super) desk: Arc<Desk>,
     pub(super) intake: Intake,
@@ -38,23 +35,19 @@ impl Supervisor {
     /// Runs until it is aborted.
     pub(super) async fn run(self) {
         let mut lost = None;
-        // How many connections in a row were of no use.
-        let mut useless: u32 = 0;
+        let mut attempts = Attempts::default();
         loop {
             while self.desk.lock().wanted.is_empty() {
                 self.desk.changed.notified().await;
             }
-            if let Some(attempt) = useless.checked_sub(1) {
+            if let Some(attempt) = attempts.in_vain().checked_sub(1) {
                 sleep(self.pace.backoff.delay(attempt)).await;
             }
-            let connection = self.connect().await;
+            let connection = self.connect(attempts).await;
             let since = Instant::now();
             self.intake.signal(Signal::Connected);
             let reason = Session::new(&self, connection, lost).run().await;
-            useless = match since.elapsed() < OF_USE {
-                true => useless.saturating_add(1),
-                false => 0,
-            };
+            attempts.ended(since.elapsed(), true);
             self.desk.disconnected(&reason);
             let url = self.options.url();
             tracing::warn!(backend = "redis", %url, reason, "event subscriptions lost, reconnecting");
@@ -64,10 +57,10 @@ impl Supervisor {
     }
 
     /// Tries until it works.
-    async fn connect(&self) -> Subscriber {
+    async fn connect(&self, mut attempts: Attempts) -> Subscriber {
         let mut refused: Option<ConnectFault> = None;
-        let mut attempt = 0;
         loop {
+            let attempt = attempts.in_vain();
             let error = match Subscriber::connect(&self.options).await {
                 Ok(connection) => {
                     self.desk.connected();
@@ -87,8 +80,8 @@ impl Supervisor {
                 Some(_) => self.pace.backoff.slower(PERMANENT_FACTOR),
                 None => self.pace.backoff,
             };
+            attempts.failed();
             sleep(backoff.delay(attempt)).await;
-            attempt = attempt.saturating_add(1);
         }
     }
 }
