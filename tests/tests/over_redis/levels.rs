@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use infra_core::{Class, Classify, Outcome, context};
+use infra_core::{Class, Classify, HealthCheck, HealthStatus, Outcome, context};
 use infra_state::{
     Acknowledged, Error, ErrorKind, Requirement, StateOptions, StateStore, StoreOptions,
     create_state_store,
@@ -47,6 +47,47 @@ fn missed<T: std::fmt::Debug>(answer: Result<T, Error>, text: &str) {
         shown.contains("written on the primary") && shown.contains(text),
         "{shown}"
     );
+}
+
+/// Until the store names so many risks about replicas; they are asked for every 5 s.
+async fn about_replicas(store: &StateStore, count: usize) -> Vec<String> {
+    let started = Instant::now();
+    loop {
+        let mut risks = store.risks();
+        risks.retain(|risk| risk.contains("replicas"));
+        if risks.len() == count {
+            return risks;
+        }
+        assert!(started.elapsed() < 10 * SECOND + LATE, "{risks:?}");
+        tokio::time::sleep(SECOND / 20).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ack_missing_replicas_are_told_before_the_first_write_and_until_they_come() {
+    let primary = primary();
+    let store = connect(&primary, Acknowledged::Replicated(1), 20 * SECOND).await;
+    let risks = about_replicas(&store, 1).await;
+    for part in ["1 replicas", "ack=replicated:1", "0 are connected"] {
+        assert!(risks[0].contains(part), "no {part}: {risks:?}");
+    }
+    let health = store.check().await;
+    assert_eq!(health.status, HealthStatus::Up);
+    assert!(
+        health
+            .detail
+            .unwrap_or_default()
+            .contains("0 are connected")
+    );
+    let replica = primary.start_replica();
+    about_replicas(&store, 0).await;
+    store.set("k", &1).await.unwrap();
+    drop(replica);
+    about_replicas(&store, 1).await;
+    // Nobody has to confirm anything.
+    let store = connect(&primary, Acknowledged::Accepted, 20 * SECOND).await;
+    store.set("k", &1).await.unwrap();
+    about_replicas(&store, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infra_core::context::spawn_detached;
-use infra_redis::{Effect, FaultKind, LinkStatus, LinkWatch, RedisFault, RedisOptions};
+use infra_redis::{
+    Acknowledge, Effect, FaultKind, LinkStatus, LinkWatch, RedisFault, RedisOptions,
+};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use super::risks::risks;
+use super::risks::{TooFewReplicas, risks};
 use crate::random;
 use crate::signal::{SignalSender, StateSignal, StateSignals};
 
@@ -20,6 +22,8 @@ pub(crate) const MARKER: &str = "~instance";
 const LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts to see the marker.
 const RETRY: Duration = Duration::from_millis(500);
+/// How often a server whose replicas or disk have to confirm writes is asked whether they can.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// A connection of either client library, as far as the monitor needs it.
 pub(crate) trait Observed: Send + Sync + 'static {
@@ -85,6 +89,7 @@ impl Monitor {
             found: monitor.found.clone(),
             sender,
             outage: false,
+            missing: None,
         };
         let mut closed = monitor.closing.subscribe();
         spawn_detached(async move {
@@ -134,6 +139,8 @@ struct Following<C> {
     found: Arc<Found>,
     sender: SignalSender,
     outage: bool,
+    /// The replicas that were missing at the last look.
+    missing: Option<TooFewReplicas>,
 }
 
 impl<C: Observed> Following<C> {
@@ -180,9 +187,20 @@ impl<C: Observed> Following<C> {
             }
             sleep(RETRY).await;
         }
-        if let Err(fault) = self.look_for_risks().await {
-            debug!(backend = "redis", %fault, "cannot tell whether the server may lose data");
+        loop {
+            if let Err(fault) = self.look_for_risks().await {
+                debug!(backend = "redis", %fault, "cannot tell whether the server may lose data");
+            }
+            // Replicas come and go while the connection stays.
+            if self.level() == Acknowledge::Accepted {
+                return;
+            }
+            sleep(LOOK_AGAIN).await;
         }
+    }
+
+    fn level(&self) -> Acknowledge {
+        self.connection.options().acknowledged()
     }
 
     async fn look_for_marker(&mut self) -> Result<(), RedisFault> {
@@ -231,19 +249,32 @@ impl<C: Observed> Following<C> {
 
     async fn look_for_risks(&mut self) -> Result<(), RedisFault> {
         let mut text = String::new();
-        for section in ["memory", "persistence"] {
+        let replicated = matches!(self.level(), Acknowledge::Replicated(_));
+        let sections = ["memory", "persistence", "replication"];
+        for section in sections.into_iter().take(if replicated { 3 } else { 2 }) {
             let section = [section];
             let info = self.connection.ask("INFO", &section, Effect::Read, LIMIT);
             if let Some(answer) = info.await? {
                 text.push_str(&String::from_utf8_lossy(&answer));
             }
         }
-        let risks = risks(&text);
-        let mut known = lock(&self.found.risks);
+        let mut risks = risks(&text);
+        let missing = TooFewReplicas::in_info(&text, self.level());
         let url = self.connection.options().url();
+        match &missing {
+            _ if missing == self.missing => {}
+            Some(TooFewReplicas { wanted, connected }) => warn!(
+                backend = "redis", %url, wanted, connected,
+                "too few replicas: writes that they have to confirm fail"
+            ),
+            None => info!(backend = "redis", %url, "enough replicas to confirm writes"),
+        }
+        self.missing = missing;
+        let mut known = lock(&self.found.risks);
         for risk in risks.iter().filter(|risk| !known.contains(risk)) {
             warn!(backend = "redis", %url, %risk, "stored values may be lost");
         }
+        risks.extend(missing.map(|missing| missing.to_string()));
         *known = risks;
         Ok(())
     }
