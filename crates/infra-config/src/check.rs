@@ -115,10 +115,10 @@ pub(crate) fn no_other_environment(
 
 /// Required values that are missing, and values without effect.
 ///
-/// Nothing counts as missing while a file could not be read: it may stand in there.
+/// Nothing counts as missing, or as without effect, while a file could not be read: it may stand in
+/// there.
 pub(crate) fn selections(settings: &[Setting], values: &Values, findings: &mut Findings) {
-    let unread = |p: &Problem| matches!(p.kind, ProblemKind::Syntax | ProblemKind::File);
-    let all_read = !findings.problems.iter().any(unread);
+    let all_read = findings.all_read();
     for setting in settings {
         let Some(resolved) = values.entries.get(setting.name) else {
             continue;
@@ -132,6 +132,7 @@ pub(crate) fn selections(settings: &[Setting], values: &Values, findings: &mut F
             findings.problems.push(problem);
         }
         if explicit
+            && all_read
             && let Some(selection) = setting.used_with
             && let Some(value) = values.text(selection.setting)
             && !selection.values.contains(&value)
@@ -154,6 +155,11 @@ pub(crate) fn orders(settings: &[Setting], values: &Values, findings: &mut Findi
         let Some((high, low)) = limit else {
             continue;
         };
+        // What counts instead of a default may stand in a file that could not be read.
+        let is_default = |resolved: &Resolved| resolved.source == Source::Default;
+        if !findings.all_read() && (is_default(high) || is_default(low)) {
+            continue;
+        }
         let [Some(most), Some(least)] = [Bound::of(high, End::Least), Bound::of(low, End::Most)]
         else {
             continue;

@@ -43,6 +43,14 @@ pub(crate) struct Findings {
     pub(crate) warnings: Vec<Problem>,
 }
 
+impl Findings {
+    /// Whether all files could be read, and nothing is known to be missing from the values.
+    pub(crate) fn all_read(&self) -> bool {
+        let unread = |p: &Problem| matches!(p.kind, ProblemKind::Syntax | ProblemKind::File);
+        !self.problems.iter().any(unread)
+    }
+}
+
 impl Loader {
     /// A loader of the settings of `infra`, without any source.
     pub fn new() -> Self {

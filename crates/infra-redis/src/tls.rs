@@ -35,7 +35,7 @@ pub(crate) fn client_config(options: &RedisOptions) -> Result<Arc<ClientConfig>,
     Ok(Arc::new(config))
 }
 
-fn roots_of_file(path: &Path) -> Result<RootCertStore, String> {
+pub(crate) fn roots_of_file(path: &Path) -> Result<RootCertStore, String> {
     let shown = path.display();
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(path)

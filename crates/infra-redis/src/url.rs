@@ -161,6 +161,18 @@ impl RedisUrl {
         self.password.as_ref()
     }
 
+    /// Reads the CA file, where one is named: what could not work later is known now. Blocks for as
+    /// long as that takes.
+    ///
+    /// # Errors
+    /// What is wrong with it, for a person.
+    pub fn check_ca_file(&self) -> Result<(), String> {
+        match &self.ca_file {
+            Some(path) => crate::tls::roots_of_file(path).map(drop),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn ca_file(&self) -> Option<&PathBuf> {
         self.ca_file.as_ref()
     }

@@ -125,6 +125,17 @@ fn every_wrong_setting_is_in_one_report() {
 }
 
 #[test]
+fn authority_whose_file_is_not_there_is_a_wrong_setting() {
+    let finished = start_with("rediss://app:s3cret@127.0.0.1:1?ca_file=/no/such/file.pem");
+    finished.assert_code(2);
+    let text = &finished.stderr;
+    for word in ["problem", "STATE_REDIS_URL", "/no/such/file.pem"] {
+        assert!(text.contains(word), "no {word}: {text}");
+    }
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+#[test]
 fn wrong_line_of_a_settings_file_is_named_with_its_number() {
     let file = "# settings\nLOG_LEVEL=INFO\nSTATE_BACKED=redis\nRETRY_MAX_ATTEMPTS=0\n";
     let finished = Desk::new(5).file(".env", file).run();

@@ -22,6 +22,19 @@ fn trap_24_a_file_with_an_error_is_refused_as_a_whole() {
 }
 
 #[test]
+fn trap_24_what_a_broken_line_may_have_said_is_not_guessed_about() {
+    let broken = "STATE_BACKEND=\"redis\nSTATE_REDIS_URL=redis://h\n";
+    let directory = files(&[(".env", broken)]);
+    let errors = app().directory(directory.path()).load().unwrap_err();
+    let (problems, warnings) = (errors.problems(), errors.warnings());
+    assert_eq!((problems.len(), warnings.len()), (1, 0), "{errors}");
+    assert_eq!(problems[0].kind, ProblemKind::Syntax);
+    let mended = files(&[(".env", &broken.replace('"', ""))]);
+    let loaded = app().directory(mended.path()).load().unwrap();
+    assert_eq!(warned(&loaded), [""; 0]);
+}
+
+#[test]
 fn trap_25_the_process_environment_is_neither_read_nor_written() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut seen = 0;

@@ -130,7 +130,8 @@ fn compiled() -> impl Iterator<Item = &'static str> {
 #[cfg(any(feature = "redis", feature = "fred"))]
 fn redis_url(text: &str) -> Result<(), String> {
     let url = infra_redis::RedisUrl::parse(text);
-    url.map(drop).map_err(|error| error.reason().to_owned())
+    let url = url.map_err(|error| error.reason().to_owned())?;
+    url.check_ca_file()
 }
 
 #[cfg(not(any(feature = "redis", feature = "fred")))]

@@ -84,6 +84,27 @@ async fn an_unreachable_server_is_named_without_its_password_and_exits_with_one(
 
 #[cfg(feature = "redis")]
 #[tokio::test]
+async fn a_ca_file_that_is_not_there_is_a_wrong_setting() {
+    let url = "rediss://app:canary@127.0.0.1:1?ca_file=/no/such/file.pem";
+    for name in ["STATE_REDIS_URL", "CACHE_REDIS_URL", "EVENT_REDIS_URL"] {
+        let backend = name.replace("REDIS_URL", "BACKEND");
+        let builder = Infrastructure::builder()
+            .set(&backend, "redis")
+            .set(name, url);
+        let error = builder.start().await.unwrap_err();
+        assert_eq!(error.exit_code(), StartError::CONFIGURATION, "{error}");
+        let problems = error.config_errors().unwrap().problems();
+        assert_eq!(problems[0].variable.as_deref(), Some(name));
+        let text = error.to_string();
+        assert!(
+            text.contains("/no/such/file.pem") && !text.contains("canary"),
+            "{text}"
+        );
+    }
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
 async fn a_cache_that_needs_tls_and_has_none_is_a_wrong_setting() {
     let started = Infrastructure::builder()
         .set("CACHE_BACKEND", "elasticache")
