@@ -114,6 +114,57 @@ async fn s48_a_token_grows_over_expiry_and_release() {
     }
 }
 
+/// The record of a holder that was killed just after a renewal.
+async fn killed(world: &World) {
+    let record = serde_json::json!({
+        "owner": "dead", "token": 7, "holder": "", "renewal": 3, "ttl_ms": TTL.as_millis() as u64,
+    });
+    world.store.set("~lease:l", &record).await.unwrap();
+}
+
+#[tokio::test]
+async fn those_who_wait_take_over_soon_after_the_record_has_ended_and_never_early() {
+    const STEP: Duration = Duration::from_millis(10);
+    for waiters in [1, 2, 50] {
+        let world = World::new();
+        killed(&world).await;
+        let (tell, mut held) = tokio::sync::mpsc::unbounded_channel();
+        for _ in 0..waiters {
+            let (lease, tell) = (world.lease(), tell.clone());
+            context::spawn_detached(async move {
+                let _ = tell.send(lease.acquire().await.unwrap());
+            });
+        }
+        world.pass(Duration::from_millis(100)).await;
+        let mut waited = Duration::from_millis(100);
+        let first = loop {
+            if let Ok(first) = held.try_recv() {
+                break first;
+            }
+            world.pass_unseen(STEP);
+            waited += STEP;
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(waited > TTL, "{waited:?} of {waiters}, early");
+        assert!(waited <= TTL + TTL / 10, "{waited:?} of {waiters}, late");
+        assert_eq!((first.token(), first.is_valid()), (8, true));
+        assert!(held.try_recv().is_err(), "a second holder");
+        // A release is noticed in the time in which all of them look.
+        assert!(first.release().await.unwrap());
+        if waiters > 1 {
+            for _ in 0..10 {
+                world.pass_unseen(STEP);
+                for _ in 0..50 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            assert_eq!(held.try_recv().unwrap().token(), 9);
+        }
+    }
+}
+
 #[tokio::test]
 async fn s50_a_holder_that_slept_knows_that_it_lost_before_it_does_anything() {
     let world = World::new();

@@ -168,6 +168,39 @@ async fn s48_a_killed_process_is_followed_by_a_higher_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s48_those_who_wait_follow_a_killed_process_and_a_release_soon() {
+    let url = shared_redis_url();
+    let name = unique_name("lease");
+    let mut holder = Holder::start(&url, &name);
+    assert_eq!(holder.token(), 1);
+    let (tell, mut held) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..10 {
+        let (store, name, tell) = (connect(&url).await, name.clone(), tell.clone());
+        infra_core::context::spawn_detached(async move {
+            let acquired = lease(&store, &name).acquire().await.unwrap();
+            let _ = tell.send((acquired, Instant::now()));
+        });
+    }
+    // They follow its renewals.
+    tokio::time::sleep(TTL).await;
+    holder.child.kill().unwrap();
+    let mut since = Instant::now();
+    // The margin at this time to live.
+    let mut most = TTL + TTL / 4;
+    for token in 2..=11 {
+        let next = tokio::time::timeout(PATIENCE, held.recv()).await;
+        let (next, at) = next.unwrap().unwrap();
+        assert_eq!(next.token(), token);
+        let took = at - since;
+        println!("token {token} after {took:?}");
+        assert!(took <= most + LATE, "{took:?} for token {token}");
+        since = Instant::now();
+        assert!(next.release().await.unwrap());
+        most = Duration::from_millis(20);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s48_tokens_grow_over_a_restart_of_the_server() {
     let mut server = RedisServer::start(RedisConfig::new().append_only());
     let store = connect(&server.url()).await;

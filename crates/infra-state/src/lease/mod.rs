@@ -3,7 +3,8 @@
 //! A lease is a record under one key, written by compare-and-swap alone, so it works on every
 //! backend that has versions, and compares no two clocks: a contender takes over a record that it
 //! has seen unchanged for the whole time to live, and a margin, on its own monotonic clock. The
-//! holder counts from before it sent its last renewal, and stops a margin earlier.
+//! holder counts from before it sent its last renewal, and stops a margin earlier. Who waits
+//! ([`Lease::acquire`]) looks when the record that it sees may end, and when it hears of a change.
 //!
 //! No lease can stop a holder that does not notice that it is late (a paused virtual machine in
 //! the middle of a write). What the holder writes has to be fenced: [`LeaseGuard::commit`] writes
