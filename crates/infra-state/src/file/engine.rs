@@ -122,7 +122,6 @@ impl Engine {
         view: &View,
         max_resident: usize,
     ) -> Result<(Engine, Loaded), OpenFailed> {
-        let began = Instant::now();
         let path = disk.path();
         let len = disk.len()?;
         let (mut engine, mut loaded) = guarded(path, || {
@@ -151,8 +150,6 @@ impl Engine {
         if loaded.format < FORMAT_VERSION {
             engine.upgrade(path, &mut loaded)?;
         }
-        info!(path = %path.display(), keys = loaded.keys, bytes = len, took = ?began.elapsed(),
-            "state file open");
         Ok((engine, loaded))
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     full: AtomicBool,
+    refused: AtomicU32,
     /// Syncs that still succeed, and those after them that fail.
     failing_syncs: Mutex<(u32, u32)>,
     folder_syncs: AtomicU32,
@@ -34,6 +35,11 @@ pub(crate) enum Event {
 impl Faults {
     pub(crate) fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::SeqCst);
+    }
+
+    /// How many writes were refused because the disk was full.
+    pub(crate) fn refused(&self) -> u32 {
+        self.refused.load(Ordering::SeqCst)
     }
 
     /// Lets `good` syncs succeed and the next `bad` ones fail.
@@ -111,7 +117,10 @@ impl Faults {
 
     pub(super) fn on_write(&self) -> io::Result<()> {
         match self.full.load(Ordering::SeqCst) {
-            true => Err(io::ErrorKind::StorageFull.into()),
+            true => {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+                Err(io::ErrorKind::StorageFull.into())
+            }
             false => Ok(()),
         }
     }

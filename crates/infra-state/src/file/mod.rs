@@ -31,6 +31,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod time;
+mod trouble;
 mod versions;
 mod view;
 mod writer;

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::info;
 
 use super::config::FileOptions;
 use super::control::Control;
@@ -19,9 +22,12 @@ pub(super) fn open(path: &Path, options: FileOptions) -> Result<Writer, FileErro
     // A relative path keeps its meaning when the program changes its folder.
     let path = std::path::absolute(path).map_err(|error| FileError::io(path, &error))?;
     let disk = find_or_create(&path, &options)?;
+    let began = Instant::now();
     let view = View::new();
     let opened = Engine::open(&disk, &view, options.max_resident_bytes);
     let (mut engine, loaded) = opened.map_err(|failed| failed.error)?;
+    info!(path = %path.display(), keys = loaded.keys, bytes = disk.len()?, took = ?began.elapsed(),
+        "state file open");
     engine.tidy(&disk, &loaded)?;
     let shared = Arc::new(Shared {
         view,

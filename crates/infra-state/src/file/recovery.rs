@@ -5,7 +5,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use infra_core::Outcome;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::batch::Op;
 use super::engine::{CommitFailed, Engine, OpenFailed};
@@ -13,6 +13,7 @@ use super::error::{FileError, FileFault};
 use super::load::Loaded;
 use super::queue::Request;
 use super::row::Progress;
+use super::trouble::Over;
 use super::writer::{Evaluated, State, Writer};
 use crate::driver::DriverError;
 
@@ -27,6 +28,8 @@ impl Writer {
             State::Open(_) if self.shared.control.take_suspicion() => {
                 let what = "a read of the database failed";
                 let error = FileError::new(self.disk.path(), FileFault::Io).detail(what);
+                // Whose read it was has told the log.
+                let _ = self.trouble.happened(Instant::now());
                 self.give_up(error, None);
                 self.reopen().map(|_| ())
             }
@@ -71,6 +74,7 @@ impl Writer {
             Ok(()) => {
                 self.space.committed(bytes, Some(0));
                 self.flush_at = None;
+                self.tell_if_well();
                 Ok(())
             }
             Err(failed) => {
@@ -93,8 +97,12 @@ impl Writer {
             error,
             maybe_applied,
         } = failed;
-        error!(path = %self.disk.path().display(), %error, maybe_applied,
-            "state file: a commit failed, opening the file anew");
+        let path = self.disk.path().display();
+        match self.trouble.happened(Instant::now()) {
+            Some(untold) => error!(%path, %error, maybe_applied, more_failures = some(untold),
+                "state file: a commit failed, opening the file anew"),
+            None => debug!(%path, %error, maybe_applied, "state file: a commit failed again"),
+        }
         let lost = self.flush_at.take().is_some();
         if lost {
             error!(path = %self.disk.path().display(),
@@ -143,7 +151,7 @@ impl Writer {
         let max_resident = self.options.max_resident_bytes;
         match Engine::open(&self.disk, &self.shared.view, max_resident) {
             Ok((engine, loaded)) => {
-                info!(path = %self.disk.path().display(), "state file is back");
+                debug!(path = %self.disk.path().display(), "state file open again");
                 let stored = loaded.progress.revision;
                 let before = mem::replace(&mut self.state, State::Open(engine));
                 self.take_over(loaded);
@@ -155,13 +163,30 @@ impl Writer {
                 {
                     engine.abandon(self.disk.path());
                 }
+                self.tell_if_well();
                 Ok(stored)
             }
             Err(OpenFailed { error, readable }) => {
-                warn!(path = %self.disk.path().display(), %error, "state file is not back yet");
+                let path = self.disk.path().display();
+                match self.trouble.happened(Instant::now()) {
+                    Some(untold) => warn!(%path, %error, more_failures = some(untold),
+                        "state file is not back yet"),
+                    None => debug!(%path, %error, "state file is not back yet"),
+                }
                 self.not_back(error.clone(), readable);
                 Err(error)
             }
+        }
+    }
+
+    /// After trouble: says that it is over, unless the disk may still be full.
+    pub(super) fn tell_if_well(&mut self) {
+        if self.space.to_probe().is_some() {
+            return;
+        }
+        if let Some(Over { lasted, untold }) = self.trouble.over(Instant::now()) {
+            info!(path = %self.disk.path().display(), lasted_ms = lasted.as_millis() as u64,
+                more_failures = some(untold), "state file is back");
         }
     }
 
@@ -186,4 +211,9 @@ impl Writer {
             (None, None) => self.give_up(error, None),
         }
     }
+}
+
+/// What is not worth a field of the line where there is none.
+fn some(count: u64) -> Option<u64> {
+    (count > 0).then_some(count)
 }

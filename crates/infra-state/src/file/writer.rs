@@ -25,6 +25,7 @@ use super::row::Progress;
 use super::snapshot::Snapshot;
 use super::space::{self, Space};
 use super::time::Time;
+use super::trouble::Trouble;
 use super::view::{Changes, Entry, NEVER, Value, View};
 use crate::driver::DriverError;
 use crate::watch::WatchHub;
@@ -67,6 +68,7 @@ pub(super) struct Writer {
     /// Another file, or none, is under the name of the open one.
     pub(super) removed: bool,
     pub(super) backoff: Duration,
+    pub(super) trouble: Trouble,
 }
 
 pub(super) enum State {
@@ -120,6 +122,7 @@ impl Writer {
             space: Space::default(),
             removed: false,
             backoff: FIRST_BACKOFF,
+            trouble: Trouble::default(),
             options,
         };
         writer.take_over(loaded);
@@ -241,6 +244,7 @@ impl Writer {
         let eventual = self.options.durability != FileDurability::Immediate;
         let len = (durable && eventual).then(|| self.disk.len().unwrap_or(0));
         self.space.committed(bytes, len.or(durable.then_some(0)));
+        self.tell_if_well();
     }
 
     /// Makes a commit visible, tells those who watch, and makes memory small enough again.

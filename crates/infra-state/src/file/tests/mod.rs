@@ -5,6 +5,7 @@ mod copies;
 mod failures;
 mod formats;
 mod growth;
+mod log;
 mod memory;
 mod opening;
 mod power;
