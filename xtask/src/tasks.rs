@@ -246,7 +246,7 @@ fn flaky() -> Vec<String> {
             Some(format!(
                 "{} {}",
                 value(case, "classname")?,
-                value(case, " name").or_else(|| value(case, "name"))?
+                value(case, "name")?
             ))
         })
         .collect()
