@@ -148,7 +148,9 @@ async fn those_who_wait_take_over_soon_after_the_record_has_ended_and_never_earl
             }
         };
         assert!(waited > TTL, "{waited:?} of {waiters}, early");
-        assert!(waited <= TTL + TTL / 10, "{waited:?} of {waiters}, late");
+        // The clock does not wait for those who look.
+        let latest = TTL + TTL / 10 + 20 * STEP;
+        assert!(waited <= latest, "{waited:?} of {waiters}, late");
         assert_eq!((first.token(), first.is_valid()), (8, true));
         assert!(held.try_recv().is_err(), "a second holder");
         // A release is noticed in the time in which all of them look.
